@@ -7,7 +7,6 @@
 #include <future>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "log/log.hpp"
 #include "node/builder/dialect_choice.hpp"
@@ -118,17 +117,21 @@ nlohmann::json space_json(Node& node, Space& at, const Ed25519LocalAgent& agent)
       }
     }
     space["gossip"] = gossip_json(at.gossip());
-    std::set<Url> direct;
+    std::map<Url, bool> is_direct;
     for (const auto& connection : node.kitsune().transport().stats().connections) {
-      if (connection.is_direct) direct.insert(connection.peer);
+      bool& any = is_direct[connection.peer];
+      any = any || connection.is_direct;
     }
     space["peers"] = nlohmann::json::array();
     for (const auto& info : at.peer_store().get_all()) {
       if (info->info().agent == agent.agent()) continue;
+      const auto way = info->info().url ? is_direct.find(*info->info().url) : is_direct.end();
+      const bool is_connected = way != is_direct.end();
       space["peers"].push_back({{"agent", info->info().agent.to_string()},
                                 {"url", info->info().url ? info->info().url->to_string() : ""},
                                 {"arc", info->info().storage_arc.to_string()},
-                                {"direct", info->info().url && direct.contains(*info->info().url)}});
+                                {"connected", is_connected},
+                                {"direct", is_connected && way->second}});
     }
   });
   return space;

@@ -98,8 +98,9 @@ std::string status_text(const json& status, const std::string& data) {
         }
       }
       for (const json& peer : list(space, "peers")) {
-        const bool direct = field(peer, "direct") == json(true);
-        line("  peer      ", text(peer, "url") + " arc " + text(peer, "arc") + (direct ? ", direct" : ""));
+        const auto is = [&peer](const char* name) { return field(peer, name) == json(true); };
+        const char* way = is("direct") ? ", reached directly" : is("connected") ? ", reached by the relay" : "";
+        line("  peer      ", text(peer, "url") + " arc " + text(peer, "arc") + way);
       }
     }
     const json& pending = list(space, "pending");

@@ -163,7 +163,7 @@ struct IrohTransportConfig {
   bool keep_endpoint_key = false;
   /// Whether datagrams to other nodes of this kind go by UDP where that works, beside the relay. Peers that have been
   /// heard in a common space are told this node's addresses then. False: no UDP socket is opened.
-  bool direct_paths = false;
+  bool direct_paths = true;
   /// "host:port" of the UDP socket, the host an address. Null: all addresses (loopback, if the relay is on loopback)
   /// and a free port.
   std::optional<std::string> direct_bind_address;

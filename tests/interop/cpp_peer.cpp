@@ -259,8 +259,6 @@ int main(int argc, char** argv) {
   if (args.contains("--bootstrap")) options.config.core_bootstrap.server_url = "http://" + args["--bootstrap"];
   options.config.core_bootstrap.backoff_min_ms = std::stoul(args["--poll-ms"]);
   options.config.core_bootstrap.backoff_max_ms = 2 * options.config.core_bootstrap.backoff_min_ms;
-  // Stock nodes must not notice, and our nodes use them among each other.
-  options.config.iroh_transport.direct_paths = true;
   options.config.tx5_transport.timeout_s = std::stoul(args["--timeout-s"]);
   const auto gossip = std::stoul(args["--gossip-ms"]);
   options.config.k2_gossip.initiate_interval_ms = gossip == 0 ? 3'600'000 : gossip;

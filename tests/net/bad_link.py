@@ -2,7 +2,7 @@
 """Delay, reordering, loss and blackouts between namespaces: every fetch ends, nothing is lost, and a link that works
 again is used."""
 from faults import *
-from namespaces import BadLink
+from namespaces import ETHERNET_MTU, MTU, UDP, BadLink
 
 PORT = 4433
 # delay and jitter one way in ms, loss of each packet. Reordered wherever there is jitter.
@@ -12,7 +12,13 @@ LINKS = [(20, 5, 0.0), (40, 20, 0.01), (100, 30, 0.02)] + ([(150, 50, 0.03), (30
 def test(world):
     if os.geteuid() != 0:
         raise Skip("network namespaces need root")
-    link = BadLink(["relay", "sharer", "fetcher"])
+    on(world, MTU, through_the_relay)
+    if NETWORKS[0] != "0.2":
+        on(world, ETHERNET_MTU, directly)
+
+
+def on(world, mtu, run):
+    link = BadLink(["relay", "sharer", "fetcher"], mtu=mtu)
     try:
         run(world, link)
     finally:
@@ -21,11 +27,12 @@ def test(world):
         link.close()
 
 
-def run(world, link):
+def through_the_relay(world, link):
     size = 6 << 20
     folder(world.path("from"), 40, size)
     relay = slow_relay(world, PORT, link.address["relay"], prefix=link.inside("relay"))
-    sharer = world.start("share", "--data", world.path("sharer"), "--relay", relay.url, world.path("from"), prefix=link.inside("sharer"))
+    sharer = world.start("share", "--data", world.path("sharer"), "--relay", relay.url, *world.by_relay, world.path("from"),
+                         prefix=link.inside("sharer"))
     shared = sharer.wait_event("shared")
     sharer.wait_event("online")
 
@@ -70,6 +77,41 @@ def run(world, link):
     subprocess.run(["ip", "-n", link.namespace("sharer"), "link", "set", device, "up"], check=True)
     equal(proc.wait(), 0, "exit code of the fetch")
     same(world.path("from"), world.path("out-cut"))
+
+
+def directly(world, link):
+    """By default nodes that reach each other by UDP leave the relay, and come back to it."""
+    folder(world.path("more"), 40, 48 << 20, seed=2)
+    relay = world.start("relay", "--listen", f"{link.address['relay']}:{PORT}", prefix=link.inside("relay"))
+    relay.url = relay_of(relay.wait_event("listening"))
+    sharer = world.start("share", "--data", world.path("direct"), "--relay", relay.url, world.path("more"), prefix=link.inside("sharer"))
+    shared = sharer.wait_event("shared")
+    sharer.wait_event("online")
+
+    def fetch(name):
+        proc = world.fetch(shared["link"], data=name, out=f"out-{name}", prefix=link.inside("fetcher"))
+        under_way(proc)
+        while not all(peer["direct"] for peer in world.status(name)["spaces"][0]["peers"]):
+            equal(proc.all_events("done"), [], "it was done before it was direct")
+        return proc
+
+    def ends(proc, name):
+        equal(proc.wait(), 0, "exit code of the fetch")
+        equal(proc.all_events("done")[0]["fetched_ops"], shared["ops"], "ops fetched")
+        same(world.path("more"), world.path(f"out-{name}"))
+
+    say("packets are late, out of order and lost on the direct path and on the way to the relay")
+    link.set(40, 20, 0.01)
+    ends(fetch("direct-lossy"), "direct-lossy")
+
+    say("half way UDP is blocked, and nobody is told: the fetch goes on through the relay")
+    link.set(2)
+    proc = fetch("direct-blocked")
+    lost = link.lost
+    link.without.add(UDP)
+    equal(proc.all_events("done"), [], "it was done before; take a larger folder")
+    ends(proc, "direct-blocked")
+    check(link.lost > lost, "there was no UDP to block")
 
 
 main(test)

@@ -4,7 +4,7 @@ from faults import *
 
 DAY = 86_400
 # Own infos are checked every second instead of every minute.
-CONFIG = {"coreSpace": {"reSignFreqMs": 1000}, "coreBootstrap": {"backoffMinMs": 1000, "backoffMaxMs": 2000}}
+CONFIG = {"coreSpace": {"reSignFreqMs": 1000}, "coreBootstrap": {"backoffMinMs": 1000, "backoffMaxMs": 2000}, **BY_RELAY}
 
 
 class Case:

@@ -46,7 +46,7 @@ def slow_relay(world, port=0, listen="127.0.0.1", kbps=16_000, **popen):
     """2 MB/s between nodes from the first byte on, so that there is a "half way" for small folders too."""
     proc = world.start("relay", "--listen", f"{listen}:{port}", "--sbd-limit-ip-kbps", str(kbps), "--sbd-limit-ip-byte-burst", "262144", **popen)
     listening = proc.wait_event("listening")
-    proc.url, proc.port = relay_of(listening), port_of(listening)
+    proc.url, proc.port, proc.is_slow = relay_of(listening), port_of(listening), True
     return proc
 
 

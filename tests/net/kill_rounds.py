@@ -21,7 +21,7 @@ from k2net import *
 ASK_AGAIN_MS = 8000
 CONFIG = {"coreFetch": {"reInsertOutgoingRequestDelayMs": ASK_AGAIN_MS, "firstBackOffIntervalMs": 1000, "maxIdsPerRequest": 4,
                         "maxResponseBytes": 300_000},
-          "coreBootstrap": {"backoffMinMs": 500, "backoffMaxMs": 2000}}
+          "coreBootstrap": {"backoffMinMs": 500, "backoffMaxMs": 2000}, **BY_RELAY}
 # 4 MB/s, so that there is time for a kill.
 SLOW = ["--sbd-limit-ip-kbps", "32000", "--sbd-limit-ip-byte-burst", "262144"]
 

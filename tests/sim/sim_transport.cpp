@@ -32,9 +32,8 @@ void set_transport(Config& config, const TransportDraw& draw) {
   if (draw.max_queue_bytes != 0) tx5.max_queue_bytes_per_peer = draw.max_queue_bytes;
 }
 
-std::unique_ptr<SimPaths> draw_paths(testing::SimWorld& world, SimNet& net, Config& config) {
+std::unique_ptr<SimPaths> draw_paths(testing::SimWorld& world, SimNet& net, const Config& config) {
   if (!uses_iroh(config.network.spoken()) || world.random(2) == 0) return nullptr;
-  config.iroh_transport.direct_paths = true;
   return std::make_unique<SimPaths>(world, net);
 }
 

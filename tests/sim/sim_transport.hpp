@@ -30,8 +30,8 @@ struct Sockets {
 Dialect draw_dialect(testing::SimWorld& world, Over over);
 /// Sets the relay and the limits in the section of the transport of `config`'s dialect.
 void set_transport(Config& config, const TransportDraw& draw);
-/// For a dialect over iroh, half the time: the network of its direct paths, which `config` then has. Otherwise null.
-std::unique_ptr<SimPaths> draw_paths(testing::SimWorld& world, SimNet& net, Config& config);
+/// For a dialect over iroh, half the time: the network of its direct paths. Otherwise null: there is no UDP.
+std::unique_ptr<SimPaths> draw_paths(testing::SimWorld& world, SimNet& net, const Config& config);
 /// The transport of `config`'s dialect. `limits`: of tx5.
 Result<std::unique_ptr<TransportBackend>> make_backend(testing::SimRuntime& runtime, const Sockets& sockets,
                                                        const Config& config, const tx5::LinkLimits& limits = {});

@@ -378,7 +378,8 @@ const std::array kIrohTransport = {
     Key{.name = "directPaths",
         .slot = K2_SLOT(iroh_transport.direct_paths),
         .doc = "Reach other nodes of this implementation by UDP where that works, beside the relay. Peers that have "
-               "been heard in a common space are told this node's addresses. False: no UDP socket is opened.",
+               "been heard in a common space are told this node's addresses. False: everything goes through the relay, "
+               "nobody is told an address, and no UDP socket is opened.",
         .reference = false},
     Key{.name = "directBindAddress",
         .slot = K2_SLOT(iroh_transport.direct_bind_address),

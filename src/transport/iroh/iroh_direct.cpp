@@ -44,7 +44,9 @@ void IrohTransport::open_socket() {
   handlers.on_writable = lifetime_.guard([this] { turn(); });
   Result<std::shared_ptr<UdpSocket>> socket = binder_->bind(bind, std::move(handlers));
   if (!socket) {
-    log::warn(kArea, "no direct paths to peers, the relay carries everything: " + socket.error().to_string());
+    // Everything works without, and only who has named an address has asked for this.
+    log::write(config_.direct_bind_address ? log::Level::warn : log::Level::info, kArea,
+               "no direct paths to peers, the relay carries everything: " + socket.error().to_string());
     return;
   }
   udp_ = std::move(*socket);

@@ -11,7 +11,9 @@ std::string shown(std::string_view answer) { return status_text(read_status(answ
 TEST(StatusText, ShowsTheStatusOfANode) {
   EXPECT_EQ(shown(R"({"running":true,"role":"share","pid":7,"relay":"ws://r:1","spaces":[{"space":"ZmlsZXM","ops":3,
       "bytes":2048,"url":"ws://r:1/me","fetched":{"ops":1,"bytes":1},"served":{"ops":2,"bytes":0},
-      "peers":[{"url":"ws://r:1/you","arc":"full"},{"url":"ws://r:1/her","arc":"empty","direct":true}],"pending":[{"source":"ws://r:1/you","ops":9}],
+      "peers":[{"url":"ws://r:1/you","arc":"full","connected":false,"direct":false},
+      {"url":"ws://r:1/him","arc":"full","connected":true,"direct":false},
+      {"url":"ws://r:1/her","arc":"empty","connected":true,"direct":true}],"pending":[{"source":"ws://r:1/you","ops":9}],
       "back_off":[{"source":"ws://r:1/you","until":"later"}]}]})"),
             "/d: running (share, process 7), relay ws://r:1\n"
             "space \"files\"\n"
@@ -20,7 +22,8 @@ TEST(StatusText, ShowsTheStatusOfANode) {
             "  fetched   1 ops, 1 B\n"
             "  served    2 ops, 0 B\n"
             "  peer      ws://r:1/you arc full\n"
-            "  peer      ws://r:1/her arc empty, direct\n"
+            "  peer      ws://r:1/him arc full, reached by the relay\n"
+            "  peer      ws://r:1/her arc empty, reached directly\n"
             "  pending   9 ops from ws://r:1/you\n"
             "  back-off  ws://r:1/you until later\n");
   EXPECT_EQ(shown(R"({"running":false,"spaces":[{"space":"ZmlsZXM"}]})"),

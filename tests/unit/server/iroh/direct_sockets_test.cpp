@@ -79,7 +79,6 @@ class RealNode final : public TransportEvents {
       IrohTransportConfig config;
       config.relay_url = relay + "/relay";
       config.relay_allow_plain_text = true;
-      config.direct_paths = true;
       std::array<std::uint8_t, 32> seed{};
       seed.fill(number);
       NetworkConfig network;

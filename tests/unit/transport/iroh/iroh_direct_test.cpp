@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "log/log.hpp"
 #include "support/sim_udp.hpp"
 #include "unit/transport/iroh/iroh_peers.hpp"
 
@@ -21,11 +22,8 @@ using tests::url_of;
 UdpAddress lan(std::uint8_t host) { return UdpAddress::v4(192, 168, 1, host, 5000); }
 UdpAddress internet(std::uint8_t host) { return UdpAddress::v4(8, 0, 0, host, 5000); }
 
-IrohTransportConfig direct_config() {
-  IrohTransportConfig out = tests::plain_iroh_config();
-  out.direct_paths = true;
-  return out;
-}
+/// The default.
+IrohTransportConfig direct_config() { return tests::iroh_config("http://relay:80/relay", true); }
 
 class IrohDirectTest : public ::testing::Test {
  protected:
@@ -318,6 +316,25 @@ TEST_F(IrohDirectTest, AnotherPortIsNotTakenAndTheRelayCarriesEverything) {
   const auto a = node(1, {lan(1)});
   const auto b = node(2, {lan(1)});
   EXPECT_FALSE(meet(*a, 1, *b, 2));
+}
+
+/// It is on in every node, also where there is no UDP: who has not asked for a socket is not warned.
+TEST_F(IrohDirectTest, ASocketThatCannotBeOpenedIsAWarningIfItsAddressWasNamed) {
+  const auto severity = [this](const IrohTransportConfig& config) {
+    LogLevel out = LogLevel::off;
+    const log::Scope scope(std::make_shared<log::Logger>(LogOptions{[&](const LogLine& line) {
+                                                                      if (line.text.find("no direct paths") == 0)
+                                                                        out = line.level;
+                                                                    },
+                                                                    LogLevel::trace}));
+    const auto a = node(1, {lan(1)}, config);
+    const auto b = node(2, {lan(1)}, config);
+    return out;
+  };
+  EXPECT_EQ(severity(direct_config()), LogLevel::info);
+  IrohTransportConfig named = direct_config();
+  named.direct_bind_address = "192.168.1.1:6000";
+  EXPECT_EQ(severity(named), LogLevel::warn);
 }
 
 TEST_F(IrohDirectTest, AnExternalAddressIsToldFirst) {

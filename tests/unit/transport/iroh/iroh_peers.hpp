@@ -29,7 +29,12 @@ inline IrohTransportConfig iroh_config(std::string relay, bool plain_text) {
   out.relay_allow_plain_text = plain_text;
   return out;
 }
-inline IrohTransportConfig plain_iroh_config() { return iroh_config("http://relay:80/relay", true); }
+/// Everything goes through the relay.
+inline IrohTransportConfig plain_iroh_config() {
+  IrohTransportConfig out = iroh_config("http://relay:80/relay", true);
+  out.direct_paths = false;
+  return out;
+}
 
 inline const Url& iroh_relay_url() {
   static const Url url = iroh::relay_of(plain_iroh_config()).value();
