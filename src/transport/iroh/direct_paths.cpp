@@ -118,6 +118,7 @@ void DirectPaths::on_offer(Id id, const EndpointId& who, const DirectOffer& offe
   if (peer.theirs) return;
   peer.theirs = offer;
   begin(peer, now);
+  for (const auto& [from, nonce] : std::exchange(peer.early, {})) answer(id, peer, from, nonce, now);
   schedule(id, peer);
 }
 
@@ -230,11 +231,20 @@ void DirectPaths::on_ping(const UdpAddress& from, ByteView datagram, const Direc
   if (found == names_.end()) return;
   const Id id = found->second;
   Peer& peer = peers_.at(id);
-  const ProbeEnds ends{.pinger = peer.who, .pinged = own_};
-  if (!peer.theirs || !is_authentic(datagram, ends, peer.ours->key) || !makes_sense(peer, from)) return;
+  if (!is_authentic(datagram, {.pinger = peer.who, .pinged = own_}, peer.ours->key)) return;
+  if (peer.theirs) {
+    answer(id, peer, from, probe.nonce, now);
+  } else if (peer.early.size() < DirectOffer::kMaxAddresses || peer.early.contains(from)) {
+    peer.early[from] = probe.nonce;
+  }
+}
+
+void DirectPaths::answer(Id id, Peer& peer, const UdpAddress& from, const Nonce& nonce, Time now) {
+  if (!makes_sense(peer, from)) return;
   if (peer.budget->pongs.take(now)) {
-    const DirectProbe pong{DirectProbe::Kind::pong, probe.name, probe.nonce};
-    packets_.push_back({from, peer.who, encode_probe(pong, ends, peer.ours->key, DirectProbe::kBytes)});
+    const DirectProbe pong{DirectProbe::Kind::pong, peer.ours->name, nonce};
+    packets_.push_back({from, peer.who,
+                        encode_probe(pong, {.pinger = peer.who, .pinged = own_}, peer.ours->key, DirectProbe::kBytes)});
   }
   Candidate* candidate = find(peer, from);
   if (candidate == nullptr) {

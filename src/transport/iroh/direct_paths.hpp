@@ -72,7 +72,9 @@ class RoundTrips {
 ///      another node as its own, and everything for the peer would be sent there.
 ///  D6  An authentic ping is answered by one of 37 bytes: 32 of a peer, and 16 a second. Its sender becomes
 ///      an address to be tried; of those that were not told, two are remembered, and of those that were,
-///      eight. *Rationale*: behind a NAT a peer does not know its own.
+///      eight. One that comes before the peer's offer is answered when that comes, the last one of each
+///      of the first eight senders. *Rationale*: behind a NAT a peer does not know its own; and what goes
+///      directly overtakes the offer, which goes through the relay.
 ///  D7  The first path is used at once; another one that was being tried takes its place if its round trip
 ///      is less than three quarters. While a path is used no other ones are tried.
 ///  D8  The path in use is pinged each second, or each 5 s if nothing was sent. A ping without an answer in
@@ -171,6 +173,7 @@ class DirectPaths {
     EndpointId who{};
     Budget* budget = nullptr;  ///< in budgets_
     std::optional<DirectOffer> ours, theirs;
+    std::map<UdpAddress, Nonce> early;  ///< D6: pings before its offer
     std::vector<Candidate> candidates;
     bool has_path = false;  ///< one of the candidates is used
     bool suspended = false;
@@ -196,6 +199,7 @@ class DirectPaths {
   Candidate* find(Peer& peer, const UdpAddress& address) const;
   static Candidate* used(Peer& peer);
   void on_ping(const UdpAddress& from, ByteView datagram, const DirectProbe& probe, Time now);
+  void answer(Id id, Peer& peer, const UdpAddress& from, const Nonce& nonce, Time now);
   void on_pong(const UdpAddress& from, ByteView datagram, const DirectProbe& probe, Time now);
   void on_pong_of_path(Id id, Peer& peer, Candidate& path, Time now);
   void use(Id id, Peer& peer, Candidate& candidate, Time now);

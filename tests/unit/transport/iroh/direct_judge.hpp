@@ -48,8 +48,11 @@ class DirectJudge {
   void hear_theirs(Id id, const std::vector<UdpAddress>& addresses) {
     // The first one counts.
     theirs_.try_emplace(id, offer_of(id, addresses));
+    told_ = id;
     paths_.on_offer(id, endpoint_of(id), offer_of(id, addresses), now);
     look();
+    told_.reset();
+    std::erase_if(early_, [id](const auto& one) { return one.first == id; });
   }
   void forget(Id id) {
     paths_.forget(id, now);
@@ -58,6 +61,7 @@ class DirectJudge {
     ways_.erase(id);
     for (RelayPing& ping : relay_pings) ping.forgotten = ping.forgotten || ping.peer == id;
     std::erase_if(heard_from_, [id](const auto& one) { return one.first == id; });
+    std::erase_if(early_, [id](const auto& one) { return one.first == id; });
     for (Ping& ping : pings) ping.forgotten = ping.forgotten || ping.peer == id;
     look();
   }
@@ -127,6 +131,8 @@ class DirectJudge {
     draw(probe.nonce);
     asked_ = {id, from};
     heard_from_.emplace(id, from);
+    const auto is_of_peer = [id](const auto& one) { return one.first == id; };
+    if (!theirs_.contains(id) && std::ranges::count_if(early_, is_of_peer) < 8) early_.emplace(id, from);
     paths_.on_probe(from, iroh::encode_probe(probe, to_us(id), ours_[id].key, size), now);
     look();
     asked_.reset();
@@ -414,8 +420,9 @@ class DirectJudge {
     K2_ASSERT(probe->kind == iroh::DirectProbe::Kind::ping || probe->kind == iroh::DirectProbe::Kind::pong);
     if (probe->kind == iroh::DirectProbe::Kind::pong) {
       // D6.
-      K2_ASSERT(asked_ && to == asked_->second && content.size() == iroh::DirectProbe::kBytes);
-      const Id id = asked_->first;
+      K2_ASSERT(content.size() == iroh::DirectProbe::kBytes);
+      K2_ASSERT(told_ ? early_.erase({*told_, to}) == 1 : asked_ && to == asked_->second);
+      const Id id = told_ ? *told_ : asked_->first;
       K2_ASSERT(iroh::is_authentic(content, to_us(id), ours_.at(id).key) && may_be_sent_to(id, to) &&
                 theirs_.contains(id));
       note_pong({now, id, to});
@@ -475,7 +482,9 @@ class DirectJudge {
   std::optional<Ping> answered_;  ///< by which an address was just answered
   std::optional<Id> answer_of_;   ///< who has just given one that counts, on either way
   bool relay_lost_ = false;
+  std::optional<Id> told_;                          ///< who tells us its addresses
   std::set<std::pair<Id, UdpAddress>> heard_from_;  ///< who has pinged us, and from where
+  std::set<std::pair<Id, UdpAddress>> early_;       ///< of those, who has not told its addresses
   iroh::DirectPaths paths_;
 };
 

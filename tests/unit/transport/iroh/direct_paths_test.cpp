@@ -315,6 +315,19 @@ TEST_F(DirectPathsTest, APingIsAnsweredAndItsSenderIsTried) {
   EXPECT_EQ(pings_to(far(7)), 1U) << "two senders are remembered";
 }
 
+TEST_F(DirectPathsTest, PingsThatOvertakeTheOfferAreAnsweredWhenItComes) {
+  judge.tell_ours(1, own());
+  for (int i = 0; i < 3; ++i) judge.ping_us(1, far(1), 37);
+  judge.ping_us(1, UdpAddress::v4(127, 0, 0, 1, 5000), 37);
+  for (std::uint8_t host = 2; host < 50; ++host) judge.ping_us(1, far(host), 1452);
+  EXPECT_TRUE(judge.pongs.empty());
+  judge.hear_theirs(1, {far(1)});
+  EXPECT_EQ(std::ranges::count(judge.pongs, far(1), &DirectJudge::Pong::to), 1);
+  EXPECT_EQ(judge.pongs.size(), DirectOffer::kMaxAddresses - 1) << "and no loopback";
+  judge.hear_theirs(1, {far(1)});
+  EXPECT_EQ(judge.pongs.size(), DirectOffer::kMaxAddresses - 1);
+}
+
 TEST_F(DirectPathsTest, AFloodOfPingsIsAnsweredAtARate) {
   meet(1, {});
   for (int i = 0; i < 1000; ++i) {

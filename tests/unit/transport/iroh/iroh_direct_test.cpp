@@ -107,6 +107,16 @@ TEST_F(IrohDirectTest, TwoNodesOfALanLeaveTheRelay) {
   }
 }
 
+/// Who hears the offer of the other first pings it before its own has arrived.
+TEST_F(IrohDirectTest, BothLeaveTheRelayAtAboutTheSameTime) {
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)});
+  a->send(url_of(2), "hello");
+  b->send(url_of(1), "hello");
+  ASSERT_TRUE(until([&] { return is_direct(*a, 2) || is_direct(*b, 1); }));
+  EXPECT_TRUE(until([&] { return is_direct(*a, 2) && is_direct(*b, 1); }, 100ms));
+}
+
 TEST_F(IrohDirectTest, TheRelayMayGoAwayMeanwhile) {
   const auto a = node(1, {lan(1)});
   const auto b = node(2, {lan(2)});
