@@ -22,13 +22,13 @@ constexpr std::size_t kSendNowFrom = 64U << 10;
 /// than the system call that it shares with others otherwise.
 constexpr std::size_t kForwardNowFrom = 48U << 10;
 
-/// Whether `text` may be repeated in a header to a client that looks for captive portals.
 /// What a client does itself, and stock ones seldom do.
 bool breaks_a_rule(IrohReject reason) {
   return reason == IrohReject::bad_signature || reason == IrohReject::handshake_timeout ||
          reason == IrohReject::malformed || reason == IrohReject::slow_receiver || reason == IrohReject::rate_limited;
 }
 
+/// Whether `text` may be repeated in a header to a client that looks for captive portals.
 bool is_challenge(std::string_view text) {
   constexpr std::size_t kMost = 63;
   return !text.empty() && text.size() <= kMost && std::all_of(text.begin(), text.end(), [](char c) {
