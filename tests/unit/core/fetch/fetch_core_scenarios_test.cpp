@@ -6,10 +6,12 @@
 #include <random>
 
 #include "core/fetch/fetch_core.hpp"
+#include "unit/core/fetch/fetch_core_fixture.hpp"
 
 namespace kitsune2 {
 namespace {
 
+using fetch_core_test::kTick;
 constexpr Duration kDelay{2'000'000};
 constexpr Duration kFirstBackOff{20'000'000};
 
