@@ -123,7 +123,7 @@ check: ## What needs no compiler: layers, file sizes, clocks in the core; links,
 tidy: ## clang-tidy over sources and tests (an hour; RECENT=1: what changed lately and a part of the rest)
 	@scripts/deps.sh build test ci
 	@$(call configure,tidy,build/tidy)
-	@cmake --build build/tidy --target k2_proto_twin_headers
+	@cmake --build --preset tidy
 	@scripts/tidy.sh build/tidy $(if $(RECENT),--recent)
 
 .PHONY: install

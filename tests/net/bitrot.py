@@ -97,10 +97,7 @@ def test(world):
     world.run("check", "--data", world.path("sharer"), code=7)
     sharer = share()
     # No op is lost, so the share is ready at once. The store corrects the entry in a write of its own.
-    end = time.monotonic() + PATIENCE
-    while world.status("sharer")["spaces"][0]["mended_entries"] == 0:
-        check(time.monotonic() < end, "the entry is not corrected")
-        time.sleep(0.05)
+    wait_until(lambda: world.status("sharer")["spaces"][0]["mended_entries"] > 0, "the entry is corrected")
     world.run("check", "--data", world.path("sharer"))
     sharer.stop()
     flip(database, b"K2FM")

@@ -70,6 +70,13 @@ def contains(text, part, what="output"):
     check(part in text, f"{what}: expected to find {part!r} in {text!r}")
 
 
+def wait_until(condition, what):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        check(time.monotonic() < end, f"not in time: {what}")
+        time.sleep(0.02)
+
+
 class Proc:
     """A running program whose JSON lines are read by a thread."""
 

@@ -23,13 +23,6 @@ def ask(address, method, path, body=None, token=None):
     return out
 
 
-def wait_until(condition, what):
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        check(time.monotonic() < end, f"not in time: {what}")
-        time.sleep(0.02)
-
-
 def test(world):
     hook = Hook(decide)
 
