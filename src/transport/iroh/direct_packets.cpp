@@ -14,6 +14,7 @@ constexpr std::uint8_t kOfferVersion = 1;
 constexpr std::size_t kAddressBytes = 18;
 constexpr std::size_t kOfferHead = 1 + 8 + 32;
 constexpr std::array<std::uint8_t, 4> kMagic = {0x1b, 'k', '2', 'd'};  ///< 0x40 is not in the first byte
+constexpr std::array<std::uint8_t, 6> kDisco = {0x54, 0x53, 0xf0, 0x9f, 0x92, 0xac};
 constexpr std::size_t kMacAt = 4 + 1 + 8 + 8;
 constexpr std::size_t kMacBytes = 16;
 
@@ -100,9 +101,14 @@ Result<DirectOffer> decode_offer(const Bytes& message) {
   return out;
 }
 
-bool is_probe(ByteView datagram) {
-  return datagram.size() >= kMagic.size() && std::equal(kMagic.begin(), kMagic.end(), datagram.begin());
+DatagramKind kind_of(ByteView datagram) {
+  const auto begins_with = [&](const auto& first) {
+    return datagram.size() >= first.size() && std::equal(first.begin(), first.end(), datagram.begin());
+  };
+  return begins_with(kMagic) ? DatagramKind::probe : begins_with(kDisco) ? DatagramKind::disco : DatagramKind::quic;
 }
+
+bool is_probe(ByteView datagram) { return kind_of(datagram) == DatagramKind::probe; }
 
 Bytes encode_probe(const DirectProbe& probe, const ProbeEnds& ends, const std::array<std::uint8_t, 32>& key,
                    std::size_t size) {

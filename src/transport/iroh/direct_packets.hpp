@@ -1,6 +1,7 @@
 // What two nodes say to each other about direct paths: offers inside the connection, pings and pongs beside it.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -55,8 +56,30 @@ struct ProbeEnds {
   EndpointId pinged{};
 };
 
-/// Whether the datagram is meant as a probe, and so is not QUIC's.
+/// What a datagram is, by its first bytes.
+enum class DatagramKind : std::uint8_t {
+  quic,   ///< or nonsense
+  probe,  ///< of ours, to find a direct path
+  disco   ///< what iroh 0.95 sends for the same purpose, sealed for itself
+};
+DatagramKind kind_of(ByteView datagram);
 bool is_probe(ByteView datagram);
+
+/// Cuts `content` at `segment_bytes` (not 0) and calls `take(kind, run)`: with each probe, and with as many datagrams
+/// of QUIC as follow each other, which are still to be cut.
+template <typename Take>
+void for_each_run(ByteView content, std::size_t segment_bytes, Take&& take) {
+  const auto length_at = [&](std::size_t at) { return std::min(segment_bytes, content.size() - at); };
+  for (std::size_t at = 0; at < content.size();) {
+    const DatagramKind kind = kind_of(content.subspan(at, length_at(at)));
+    std::size_t end = at + length_at(at);
+    while (kind == DatagramKind::quic && end < content.size() &&
+           kind_of(content.subspan(end, length_at(end))) == DatagramKind::quic)
+      end += length_at(end);
+    take(kind, content.subspan(at, end - at));
+    at = end;
+  }
+}
 /// `size`: zeros follow up to it; at least kBytes. They are authenticated, too.
 Bytes encode_probe(const DirectProbe& probe, const ProbeEnds& ends, const std::array<std::uint8_t, 32>& key,
                    std::size_t size);

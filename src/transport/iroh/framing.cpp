@@ -11,6 +11,8 @@ namespace kitsune2::iroh {
 namespace {
 
 constexpr std::size_t kLengthBytes = 4;
+/// A frame gets memory for all that its header announces when so much of it has come: a part of 1 / kMaxGrowth.
+constexpr std::size_t kMaxGrowth = 4;
 
 std::uint32_t read_length(ByteView bytes) {
   std::uint32_t out = 0;
@@ -78,6 +80,7 @@ Result<FrameReader::Header> FrameReader::check(ByteView bytes) const {
 bool FrameReader::gather(std::size_t count) {
   if (partial_.size() < count) {
     const Bytes more = chunk_.slice(0, count - partial_.size());
+    if (count <= kMaxGrowth * (partial_.size() + more.size())) partial_.reserve(count);
     partial_.insert(partial_.end(), more.begin(), more.end());
     chunk_ = chunk_.slice(more.size());
   }

@@ -37,8 +37,8 @@ Bytes encode_preflight(std::string_view own_url, ByteView k2proto);
 /// The pieces of `k2proto` stay where they are.
 ByteChain encode_data(const ByteChain& k2proto);
 
-/// Cuts the bytes of a stream into frames. Memory: the part of the incomplete frame that has arrived, never what its
-/// header announces.
+/// Cuts the bytes of a stream into frames. Memory: at most four times the part of the incomplete frame that has
+/// arrived, never what its header announces.
 class FrameReader {
  public:
   /// `first`: the stream is the first of its connection, so that a preflight must come before anything else. Other

@@ -91,16 +91,12 @@ void IrohTransport::on_direct_offer(const std::shared_ptr<Link>& link, const Byt
 }
 
 void IrohTransport::on_udp(const UdpAddress& from, const Bytes& content, std::size_t segment_bytes) {
-  for (std::size_t at = 0; at < content.size(); at += segment_bytes) {
-    if (stopped_ || !direct_) return;
-    const Bytes datagram = content.slice(at, std::min(segment_bytes, content.size() - at));
-    if (is_probe(datagram)) {
-      direct_->on_probe(from, datagram, runtime_.now());
-    } else if (endpoint_.receive_from_anywhere(datagram, runtime_.now())) {
-      // Before the next datagram, which may end the connection.
-      service();
-    }
-  }
+  if (stopped_ || !direct_) return;
+  const Time now = runtime_.now();
+  for_each_run(content, segment_bytes, [&](DatagramKind kind, ByteView run) {
+    if (kind == DatagramKind::quic) endpoint_.receive_from_anywhere(run, segment_bytes, now);
+    if (kind == DatagramKind::probe) direct_->on_probe(from, run, now);
+  });
   apply_routes();
   turn();
 }

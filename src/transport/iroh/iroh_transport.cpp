@@ -26,13 +26,6 @@ constexpr Duration kStallInterval = std::chrono::seconds(1);
 /// Connections beyond maxPeers that may be in their handshake or their end.
 constexpr std::size_t kSpareConnections = 512;
 
-/// The first bytes of what iroh 0.95 sends beside QUIC to find a direct path; the rest is sealed.
-constexpr std::array<std::uint8_t, 6> kDisco = {0x54, 0x53, 0xf0, 0x9f, 0x92, 0xac};
-
-bool is_disco(ByteView datagram) {
-  return datagram.size() >= kDisco.size() && std::ranges::equal(datagram.first(kDisco.size()), kDisco);
-}
-
 std::string websocket_server(const Url& relay) {
   return (relay.uses_tls() ? "wss://" : "ws://") + std::string(relay.addr());
 }
@@ -396,17 +389,13 @@ void IrohTransport::on_relay_down() {
 }
 
 void IrohTransport::on_relay_datagrams(const Datagrams& datagrams) {
-  for (const Bytes& datagram : datagrams.split()) {
-    if (stopped_) return;
-    if (is_disco(datagram)) continue;
-    if (is_probe(datagram)) {
-      if (direct_) direct_->on_relay_probe(datagrams.peer, datagram, runtime_.now());
-      continue;
-    }
-    endpoint_.receive(datagrams.peer, datagram, runtime_.now());
-    // Before the next datagram, which may end the connection.
-    service();
-  }
+  if (stopped_) return;
+  const Time now = runtime_.now();
+  const std::size_t size = datagrams.segment_size == 0 ? quic::Endpoint::kWhole : datagrams.segment_size;
+  for_each_run(datagrams.content, size, [&](DatagramKind kind, ByteView run) {
+    if (kind == DatagramKind::quic) endpoint_.receive(datagrams.peer, run, size, now);
+    if (kind == DatagramKind::probe && direct_) direct_->on_relay_probe(datagrams.peer, run, now);
+  });
   apply_routes();
   turn();
 }

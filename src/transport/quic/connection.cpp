@@ -23,6 +23,7 @@ constexpr std::size_t kSmallDatagram = NGTCP2_MAX_UDP_PAYLOAD_SIZE;
 constexpr std::size_t kMaxReason = 1024;
 constexpr std::size_t kMaxPieces = 16;       ///< of messages, in one datagram
 constexpr std::size_t kMaxLostStreams = 16;  ///< that the peer stopped, and of which it has not acknowledged everything
+constexpr std::size_t kMaxReserved = 64U << 10;
 constexpr std::size_t kMaxCloseAnswers = 8;  ///< doubling: after 1, 2, 4, … datagrams
 
 constexpr Duration kLeastStuckWait = std::chrono::milliseconds(1);
@@ -182,6 +183,7 @@ struct Connection::Impl {
 
   std::map<std::int64_t, Incoming> streams;
   std::uint64_t reading = 0;
+  std::size_t last_part = 0;  ///< bytes of what was read last: the next part may be as large
 
   // The library goes on naming a deadline that has passed when it may not send what is due (before the peer's address
   // is proven, three times what it has sent).
@@ -298,6 +300,7 @@ void Connection::Impl::set_stream_callbacks(ngtcp2_callbacks& calls) {
     if (stream == nullptr || stream->given_up) {
       ngtcp2_conn_extend_max_offset(its, size);
     } else {
+      if (stream->data.empty()) stream->data.reserve(std::min(me.last_part, kMaxReserved));
       stream->data.insert(stream->data.end(), data, data + size);
     }
     if ((flags & NGTCP2_STREAM_DATA_FLAG_FIN) != 0) me.end_incoming(id);
@@ -393,7 +396,6 @@ void Connection::Impl::end(Closed how, Time now) {
   lost.clear();
   queued = 0;
   unacknowledged = 0;
-  streams.clear();
   const auto wait = std::chrono::duration_cast<Duration>(std::chrono::nanoseconds(ngtcp2_conn_get_pto(conn)));
   finish_at = now + 3 * std::max<Duration>(wait, std::chrono::milliseconds(1));
   free_library();
@@ -598,7 +600,7 @@ void Connection::Impl::end_incoming(std::int64_t id) {
 /// The peer may open another one instead.
 void Connection::Impl::forget_incoming(std::int64_t id) {
   streams.erase(id);
-  ngtcp2_conn_extend_max_streams_uni(conn, 1);
+  if (!over()) ngtcp2_conn_extend_max_streams_uni(conn, 1);
 }
 
 // --- what the owner calls
@@ -750,7 +752,8 @@ std::optional<Connection::Part> Connection::read() {
   if (found == me.streams.end()) return std::nullopt;
   Impl::Incoming& stream = found->second;
   if (stream.data.empty() && !stream.end) return std::nullopt;
-  if (!stream.data.empty()) {
+  me.last_part = stream.data.size();
+  if (!stream.data.empty() && !me.over()) {
     // A stream that has ended has no window any more, which the library notices by itself.
     ngtcp2_conn_extend_max_stream_offset(me.conn, found->first, stream.data.size());
     ngtcp2_conn_extend_max_offset(me.conn, stream.data.size());
@@ -761,6 +764,10 @@ std::optional<Connection::Part> Connection::read() {
     ++me.reading;
   }
   return out;
+}
+
+void Connection::forget_unread() {
+  if (impl_->over()) impl_->streams.clear();
 }
 
 void Connection::stop_reading() {

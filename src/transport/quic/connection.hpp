@@ -87,8 +87,9 @@ struct Batch {
 ///  Q5  A message stays in memory, where it lies, until the peer has acknowledged it.
 ///  Q6  When nothing has come for the idle timeout the connection is over, without a word. Keep-alives keep it.
 ///  Q7  After the end, what still comes is answered with the close again, ever more seldom, for three times the time
-///      that the library waits for an answer; then `finished`. Nothing but the close is kept meanwhile. *Rationale*:
-///      who ends and begins again and again must not make us keep much.
+///      that the library waits for an answer; then `finished`. Nothing but the close is kept meanwhile, and what had
+///      come before the end, until `forget_unread`. *Rationale*: who ends and begins again and again must not make us
+///      keep much; but datagrams come several at a time, and the last of them may end the connection.
 /// Calls may come in any order, with a time that does not go back. After the end all are without effect.
 /// Thread rule: confined to the owner's strand.
 class Connection {
@@ -152,8 +153,10 @@ class Connection {
     Bytes data;
     bool end = false;  ///< the stream ended or was given up by the peer; the next one follows
   };
-  /// nullopt: nothing has come. What is read may be sent again.
+  /// nullopt: nothing has come. What is read may be sent again. What came before the end can be read after it.
   std::optional<Part> read();
+  /// After the end: nobody will read any more.
+  void forget_unread();
   /// Gives the stream up that is being read: the peer is asked to stop, and what it sends of it is dropped. The next
   /// stream follows.
   void stop_reading();

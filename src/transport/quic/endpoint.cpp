@@ -75,34 +75,61 @@ bool Endpoint::may_open(const Key& from, Time now) {
   return true;
 }
 
-void Endpoint::receive(const Key& from, ByteView datagram, Time now) {
+/// The connection that gets the datagram; none: it was dropped, or has opened one.
+Endpoint::Receiver Endpoint::receiver(const Key& from, ByteView datagram, Time now) {
   const std::optional<Addressed> addressed = addressed_to(datagram);
-  if (!addressed) return;
+  if (!addressed) return {};
   const auto found = names_.find(addressed->name);
   if (found == names_.end()) {
     if (addressed->opening) accept(from, datagram, now);
-    return;
+    return {};
   }
-  const Id id = found->second;
-  Entry& entry = entries_.at(id);
-  if (entry.peer != from) return;
-  entry.connection->receive(datagram, now);
-  update(id, entry, true);
-  bound_libraries(now);
+  Entry& entry = entries_.at(found->second);
+  return entry.peer == from ? Receiver{found->second, &entry} : Receiver();
 }
 
-std::optional<Endpoint::Id> Endpoint::receive_from_anywhere(ByteView datagram, Time now) {
+Endpoint::Receiver Endpoint::receiver_from_anywhere(ByteView datagram) {
   const std::optional<Addressed> addressed = addressed_to(datagram);
-  if (!addressed || addressed->opening) return std::nullopt;
+  if (!addressed || addressed->opening) return {};
   const auto found = names_.find(addressed->name);
-  if (found == names_.end()) return std::nullopt;
-  const Id id = found->second;
-  Entry& entry = entries_.at(id);
-  if (!entry.anywhere || entry.released || !entry.connection->is_open()) return std::nullopt;
-  entry.connection->receive(datagram, now);
-  update(id, entry, true);
+  if (found == names_.end()) return {};
+  Entry& entry = entries_.at(found->second);
+  const bool may = entry.anywhere && !entry.released && entry.connection->is_open();
+  return may ? Receiver{found->second, &entry} : Receiver();
+}
+
+/// Most datagrams that come together are for one connection: what they have changed is taken in once.
+template <typename Choose>
+std::optional<Endpoint::Id> Endpoint::receive_each(ByteView content, std::size_t segment_bytes, Time now,
+                                                   Choose&& choose) {
+  std::optional<Id> last;
+  Receiver before;
+  const auto finish = [&] {
+    if (before.entry != nullptr) update(before.id, *before.entry, true);
+    before = {};
+  };
+  for (std::size_t at = 0; at < content.size();) {
+    const ByteView datagram = content.subspan(at, std::min(segment_bytes, content.size() - at));
+    at += datagram.size();
+    const Receiver receiver = choose(datagram);
+    if (receiver.id != before.id) finish();
+    if (receiver.entry == nullptr) continue;
+    receiver.entry->connection->receive(datagram, now);
+    update_names(receiver.id, *receiver.entry);
+    before = receiver;
+    last = receiver.id;
+  }
+  finish();
   bound_libraries(now);
-  return id;
+  return last;
+}
+
+void Endpoint::receive(const Key& from, ByteView content, std::size_t segment_bytes, Time now) {
+  receive_each(content, segment_bytes, now, [&](ByteView datagram) { return receiver(from, datagram, now); });
+}
+
+std::optional<Endpoint::Id> Endpoint::receive_from_anywhere(ByteView content, std::size_t segment_bytes, Time now) {
+  return receive_each(content, segment_bytes, now, [&](ByteView datagram) { return receiver_from_anywhere(datagram); });
 }
 
 void Endpoint::count_library(Entry& entry, std::size_t bytes) {
@@ -140,7 +167,7 @@ void Endpoint::take_turn(Id id, Entry& entry) {
   turns_[index(entry.lane)].push_back(id);
 }
 
-void Endpoint::update(Id id, Entry& entry, bool changed) {
+void Endpoint::update_names(Id id, Entry& entry) {
   for (const Connection::NameChange& change : entry.connection->take_name_changes()) {
     if (change.added) {
       // A name that another connection has is not taken from it.
@@ -149,6 +176,10 @@ void Endpoint::update(Id id, Entry& entry, bool changed) {
       names_.erase(change.name);
     }
   }
+}
+
+void Endpoint::update(Id id, Entry& entry, bool changed) {
+  update_names(id, entry);
   if (entry.shaking && (entry.connection->is_open() || entry.connection->closed())) end_handshake(id, entry);
   count_library(entry, entry.connection->library_bytes());
   take_turn(id, entry);
@@ -259,6 +290,7 @@ void Endpoint::release(Id id, Time now) {
   if (found == entries_.end()) return;
   Entry& entry = found->second;
   entry.connection->close(0, "", now);
+  entry.connection->forget_unread();
   entry.released = true;
   if (entry.connection->is_finished(now)) {
     erase(id);

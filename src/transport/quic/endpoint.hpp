@@ -4,6 +4,7 @@
 #include <array>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -65,6 +66,7 @@ class Endpoint {
   using Id = std::uint64_t;  ///< of a connection; never used twice, never 0
   using Group = std::array<std::uint8_t, 16>;
   static constexpr std::size_t kMostOpenings = 8192;
+  static constexpr std::size_t kWhole = std::numeric_limits<std::size_t>::max();  ///< no cut: one datagram
 
   Endpoint(std::shared_ptr<const Identity> own, Config config, Random random, const EndpointLimits& limits = {})
       : own_(std::move(own)), config_(std::move(config)), random_(std::move(random)), limits_(limits) {}
@@ -74,10 +76,14 @@ class Endpoint {
   void group_by(std::function<std::optional<Group>(const Key& peer)> group_of) { group_of_ = std::move(group_of); }
 
   Result<Id> dial(const Key& peer, Time now);
-  /// One datagram. Nonsense is dropped without a word.
-  void receive(const Key& from, ByteView datagram, Time now);
-  /// P6. The connection that it was for; nullopt: it was dropped.
-  std::optional<Id> receive_from_anywhere(ByteView datagram, Time now);
+  /// Datagrams of one peer: `content` cut at `segment_bytes` (not 0). Nonsense is dropped without a word.
+  void receive(const Key& from, ByteView content, std::size_t segment_bytes, Time now);
+  void receive(const Key& from, ByteView datagram, Time now) { receive(from, datagram, kWhole, now); }
+  /// P6. The same of a sender that nobody knows. The connection that the last one was for; nullopt: all were dropped.
+  std::optional<Id> receive_from_anywhere(ByteView content, std::size_t segment_bytes, Time now);
+  std::optional<Id> receive_from_anywhere(ByteView datagram, Time now) {
+    return receive_from_anywhere(datagram, kWhole, now);
+  }
   void listen_anywhere(Id id);
   /// Which way the connection sends from now on; at first by the relay. No-op without it.
   void set_lane(Id id, Lane lane);
@@ -130,6 +136,15 @@ class Endpoint {
   void accept(const Key& from, ByteView datagram, Time now);
   /// P8, P9. If so, it counts.
   bool may_open(const Key& from, Time now);
+  struct Receiver {
+    Id id = 0;
+    Entry* entry = nullptr;
+  };
+  Receiver receiver(const Key& from, ByteView datagram, Time now);
+  Receiver receiver_from_anywhere(ByteView datagram);
+  template <typename Choose>
+  std::optional<Id> receive_each(ByteView content, std::size_t segment_bytes, Time now, Choose&& choose);
+  void update_names(Id id, Entry& entry);
   /// Takes in what a call to the connection has changed.
   void update(Id id, Entry& entry, bool changed);
   void take_turn(Id id, Entry& entry);

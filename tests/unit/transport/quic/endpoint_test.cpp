@@ -170,6 +170,56 @@ TEST(QuicEndpoint, ADatagramFromAnywhereIsForAConnectionThatListensThere) {
   EXPECT_FALSE(b.receive_from_anywhere(message->batch.content, relay.now));
 }
 
+TEST(QuicEndpoint, DatagramsThatComeTogetherAreReadAsOne) {
+  Relay relay;
+  Endpoint& a = relay.add(1);
+  Endpoint& b = relay.add(2);
+  const auto id = a.dial(b.key(), relay.now).value();
+  ASSERT_TRUE(relay.run(5s, [&] { return a.find(id)->is_open() && b.size() == 1 && b.find(1)->is_open(); }));
+  relay.run(1s);
+  changed(b);
+  const Bytes message = pattern(9'000);
+  ASSERT_TRUE(a.find(id)->send(message));
+  a.touched(id);
+  const auto out = a.produce(relay.now);
+  ASSERT_TRUE(out);
+  ASSERT_GT(out->batch.content.size(), 5 * out->batch.segment_bytes);
+  b.receive(a.key(), out->batch.content, out->batch.segment_bytes, relay.now);
+  EXPECT_EQ(changed(b), std::vector<Endpoint::Id>{1});
+  const auto part = b.find(1)->read();
+  ASSERT_TRUE(part);
+  EXPECT_EQ(part->data, message);
+  EXPECT_FALSE(b.find(1)->read());
+}
+
+TEST(QuicEndpoint, WhatCameBeforeTheEndIsReadAfterIt) {
+  Relay relay;
+  Endpoint& a = relay.add(1);
+  Endpoint& b = relay.add(2);
+  const auto id = a.dial(b.key(), relay.now).value();
+  ASSERT_TRUE(relay.run(5s, [&] { return a.find(id)->is_open() && b.size() == 1 && b.find(1)->is_open(); }));
+  relay.run(1s);
+  changed(b);
+  ASSERT_TRUE(a.find(id)->send(pattern(200)));
+  a.touched(id);
+  const auto message = a.produce(relay.now);
+  ASSERT_TRUE(message);
+  a.find(id)->close(1, "", relay.now);
+  a.touched(id);
+  const auto end = a.produce(relay.now);
+  ASSERT_TRUE(end);
+  ASSERT_LE(end->batch.content.size(), message->batch.content.size());
+  std::vector<std::uint8_t> both(message->batch.content.begin(), message->batch.content.end());
+  both.insert(both.end(), end->batch.content.begin(), end->batch.content.end());
+  b.receive(a.key(), both, message->batch.content.size(), relay.now);
+  EXPECT_EQ(changed(b), std::vector<Endpoint::Id>{1});
+  ASSERT_TRUE(b.find(1)->closed());
+  const auto part = b.find(1)->read();
+  ASSERT_TRUE(part);
+  EXPECT_EQ(part->data, pattern(200));
+  EXPECT_FALSE(b.find(1)->read());
+}
+
 TEST(QuicEndpoint, LanesDoNotWaitForEachOther) {
   Relay relay;
   Endpoint& a = relay.add(1);
