@@ -27,7 +27,8 @@ namespace kitsune2::gossip {
 ///      hold the same, a comparison costs next to nothing, and a list of everything 34 bytes an op. It is tried twice,
 ///      because the reason may pass: a node that has just started compares when it has read its store. But a node
 ///      without ops needs no comparison to know what it lacks. What is in no comparison, because it is dated before
-///      1970 or in the future, or because its id has another length, such a node learns only while it is new.
+///      1970 or in the future, or because its id has another length, a node that holds many learns only while it is
+///      new; one that holds few is named it again when more sectors are common (K2).
 struct Bookmark {
   Timestamp at;
   SectorSet sectors;
@@ -41,7 +42,8 @@ struct Named {
   Timestamp since;
   Timestamp next;
   SectorSet common;
-  bool is_compared = false;  ///< what the two hold from before `since` was compared in this round (K4)
+  /// What the two hold from before `since` was compared in this round, by a node that holds many ops (K4).
+  bool is_compared = false;
 };
 
 /// As in the reference.

@@ -663,8 +663,7 @@ std::vector<Bytes> K2Gossip::infos_of(const std::vector<Bytes>& agents) const {
 
 /// K4. Until a comparison has followed, where to go on is kept in memory only: a bookmark says that all before is held.
 Timestamp K2Gossip::asks_since(const Url& peer, const std::optional<gossip::Bookmark>& bookmark) {
-  const auto* model = dht_->model();
-  const bool can_compare = model != nullptr && model->op_count() >= kManyOps && !is_incomparable(peer);
+  const bool can_compare = holds_many() && !is_incomparable(peer);
   const Timestamp out = gossip::since(bookmark, can_compare, runtime().wall_now());
   if (bookmark || !can_compare) return out;
   if (uncompared_.size() >= kMostCompared) uncompared_.clear();
@@ -738,7 +737,14 @@ std::shared_ptr<bool> K2Gossip::watch_bookmark(const Url& peer) {
   return holds;
 }
 
-void K2Gossip::move_bookmark(const Url& peer, const gossip::Named& named, bool named_something) {
+bool K2Gossip::holds_many() const {
+  const auto* model = dht_->model();
+  return model != nullptr && model->op_count() >= kManyOps;
+}
+
+void K2Gossip::move_bookmark(const Url& peer, gossip::Named named, bool named_something) {
+  // A node that holds few ops leaves nothing to the comparison. K4
+  named.is_compared = named.is_compared && holds_many();
   const auto next =
       gossip::moved(bookmark_for(peer, named.common), named, named_something, runtime().wall_now(), kMaxClockSkew);
   if (next) return meta_.set_bookmark(peer, *next);

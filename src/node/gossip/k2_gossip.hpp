@@ -170,7 +170,8 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   NewOpsWish wish_of(gossip::Round& round, Timestamp since, std::uint32_t most_bytes, bool ours) const;
   std::function<bool()> is_still_there(const gossip::Round& round);
   std::shared_ptr<bool> watch_bookmark(const Url& peer);
-  void move_bookmark(const Url& peer, const gossip::Named& named, bool named_something);
+  bool holds_many() const;
+  void move_bookmark(const Url& peer, gossip::Named named, bool named_something);
   void take_ops(const Url& peer, const std::vector<Bytes>& ids, const gossip::Named& named, bool more,
                 const std::shared_ptr<bool>& holds);
   void on_has_more(const Url& peer);
