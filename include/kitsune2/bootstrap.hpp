@@ -34,6 +34,10 @@ class Bootstrap {
   virtual void put(AgentInfoPtr info) = 0;
   /// Asks for peers soon, without waiting for the back-off.
   virtual void poll_now() = 0;
+  /// Whom to ask for a newer info of an agent of this node, which is then `put`: a server takes infos of the last
+  /// minutes only, so one that it has lost, or could not be given in time, cannot be given to it any more. Without
+  /// effect where infos do not get too old.
+  virtual void on_outdated(std::function<void(const AgentId& agent)> /*sign_again*/) {}
   virtual BootstrapStatus status() const { return {}; }
   virtual void stop(std::function<void()> done) = 0;
 };

@@ -23,12 +23,19 @@ constexpr int kUnauthorized = 401;
 constexpr Duration kRequestTimeout = std::chrono::seconds(30);
 /// So many answers in a row in which this node is missing are followed by the shortest pause.
 constexpr int kMissedSoon = 8;
+/// Servers take an info whose created_at is within 3 minutes of their clock.
+constexpr Duration kFresh = std::chrono::minutes(2);
+/// An agent is asked for a newer info no more often. *Rationale*: it goes to all known peers, too, and a server may
+/// refuse an info for another reason than its age.
+constexpr Duration kAskEvery = std::chrono::minutes(5);
 
 /// A server lists few agents of a space (stock ones 32), so others displace an info that it has taken. If an answer to
 /// a request that was made after that lists no agent of this node, one of them is put again, and the next request comes
 /// soon, `kMissedSoon` times in a row. *Rationale*: where only known peers are heard, a node that nobody has met yet is
 /// heard by nobody until it is listed, and it would sign its next info after many minutes only. In a space with more
-/// agents than the server lists this makes as many PUTs as there are GETs.
+/// agents than the server lists this makes as many PUTs as there are GETs. An info that has become too old for the
+/// server, or that it refuses and is so old, is signed anew instead (`on_outdated`): a server that was restarted has
+/// lost all infos.
 class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_this<CoreBootstrap> {
  public:
   CoreBootstrap(const ModuleContext& context, std::shared_ptr<HttpClient> http, std::string server)
@@ -68,7 +75,9 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     if (info->info().is_tombstone) {
       own_.erase(agent);
     } else if (own_.contains(agent) || own_.size() < kMaxWaitingInfos) {
-      own_[agent] = {info, {}};
+      Own& own = own_[agent];
+      own.info = info;
+      own.taken_after.reset();
     }
     const bool fresh = waiting_.insert_or_assign(agent, info).second;
     if (fresh && waiting_.size() > kMaxWaitingInfos) {
@@ -82,6 +91,11 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     queue_.push_front(agent);
     put_wait_ = Duration::zero();
     retry_now();
+  }
+
+  void on_outdated(std::function<void(const AgentId& agent)> sign_again) override {
+    assert_on_strand(runtime_, "Bootstrap::on_outdated");
+    sign_again_ = std::move(sign_again);
   }
 
   void poll_now() override {
@@ -195,7 +209,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     }
     if (current && (taken || stopped_)) {
       waiting_.erase(it);
-    } else if (current) {
+    } else if (current && !(answer && ask_for_newer(info->info().agent))) {
       // An answer concerns this info alone; without one the others need not try either.
       if (!answer) unreachable_ = true;
       retry_.push_back(info->info().agent);
@@ -203,6 +217,18 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     }
     put_next();
     if (stopped_) check_stopped();
+  }
+
+  /// False: the info is not too old for the server, or a newer one was asked for a short time ago.
+  bool ask_for_newer(const AgentId& agent) {
+    const auto own = own_.find(agent);
+    if (stopped_ || !sign_again_ || own == own_.end()) return false;
+    const Duration age = runtime_.wall_now() - own->second.info->info().created_at;
+    if ((age <= kFresh && age >= -kFresh) || runtime_.now() < own->second.ask_from) return false;
+    own->second.ask_from = runtime_.now() + kAskEvery;
+    waiting_.erase(agent);
+    sign_again_(agent);
+    return true;
   }
 
   void note_put_failure(const Result<HttpResponse>& answer) {
@@ -275,6 +301,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     for (auto& [agent, own] : own_) {
       if (!own.taken_after || *own.taken_after >= polls_ || own.info->is_expired(runtime_.wall_now())) continue;
       own.taken_after.reset();
+      if (ask_for_newer(agent)) return true;
       waiting_[agent] = own.info;
       queue_.push_back(agent);
       put_next();
@@ -355,8 +382,10 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
   struct Own {
     AgentInfoPtr info;                         ///< the newest one
     std::optional<std::uint64_t> taken_after;  ///< as many polls had been made when the server took it
+    Time ask_from = Time::min();               ///< from when on a newer one may be asked for
   };
   std::map<AgentId, Own> own_;  ///< agents of this node
+  std::function<void(const AgentId&)> sign_again_;
   Duration put_wait_{};
   Runtime::TimerId put_timer_ = 0;
 

@@ -137,6 +137,9 @@ Result<void> CoreSpace::make_modules(const Builder& builder) {
   Result<void> r;
   if (!(r = make("peer_store", context_.peer_store, builder.peer_store))) return r;
   if (!(r = make("bootstrap", context_.bootstrap, builder.bootstrap))) return r;
+  context_.bootstrap->on_outdated([weak = weak_from_this()](const AgentId& agent) {
+    if (auto self = weak.lock()) self->sign_soon(agent);
+  });
   if (!(r = make("local_agent_store", context_.local_agent_store, builder.local_agent_store))) return r;
   if (!(r = make("op_store", context_.op_store, builder.op_store))) return r;
   if (!(r = make("fetch", context_.fetch, builder.fetch))) return r;

@@ -65,12 +65,14 @@ struct RecordingBootstrap : Bootstrap {
   explicit RecordingBootstrap(Runtime& r) : runtime(r) {}
   void put(AgentInfoPtr info) override { puts.push_back({runtime.now(), std::move(info)}); }
   void poll_now() override { ++polls; }
+  void on_outdated(std::function<void(const AgentId&)> sign) override { sign_again = std::move(sign); }
   void stop(std::function<void()> done) override {
     stopped = true;
     runtime.post(std::move(done));
   }
   Runtime& runtime;
   std::vector<std::pair<Time, AgentInfoPtr>> puts;
+  std::function<void(const AgentId&)> sign_again;
   int polls = 0;
   bool stopped = false;
 };

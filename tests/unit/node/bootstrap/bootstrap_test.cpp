@@ -259,6 +259,50 @@ TEST(CoreBootstrap, AnInfoThatTheServerDoesNotListAnyMoreIsPutAgain) {
   EXPECT_EQ(server.times(HttpMethod::kPut).size(), 2U);
 }
 
+/// A server that was restarted has lost all infos, and takes those of the last three minutes only.
+TEST(CoreBootstrap, AnInfoThatIsTooOldForTheServerIsSignedAnew) {
+  Net net;
+  FakeServer server(net.world);
+  server.latency = 0ms;
+  Client client(net, server);
+  std::vector<AgentId> asked;
+  client.boot->on_outdated([&](const AgentId& agent) { asked.push_back(agent); });
+  const auto agent = make_agent(1);
+  client.boot->put(info(net, agent));
+  net.world.run_for(4min);
+  server.infos.clear();
+  net.world.run_for(5min);
+  EXPECT_EQ(asked, std::vector<AgentId>{agent->agent()});
+  EXPECT_EQ(server.times(HttpMethod::kPut), at({0s})) << "the old one is not put again";
+  client.boot->put(info(net, agent));
+  net.world.run_for(10min);
+  EXPECT_TRUE(server.infos.contains(agent->agent()));
+  EXPECT_EQ(server.times(HttpMethod::kPut).size(), 2U);
+  EXPECT_EQ(asked.size(), 1U);
+}
+
+TEST(CoreBootstrap, AnInfoThatIsRefusedWhenItIsOldIsSignedAnewAndNotTooOften) {
+  Net net;
+  FakeServer server(net.world);
+  server.latency = 0ms;
+  server.unreachable = true;
+  Client client(net, server);
+  std::vector<Time> asked;
+  const auto agent = make_agent(1);
+  client.boot->on_outdated([&](const AgentId&) {
+    asked.push_back(net.world.now());
+    client.boot->put(info(net, agent));
+  });
+  client.boot->put(info(net, agent));
+  net.world.run_for(10min);
+  EXPECT_TRUE(asked.empty()) << "nobody has refused it";
+  server.unreachable = false;
+  server.rejected = agent->agent();
+  net.world.run_for(20min);
+  EXPECT_GE(asked.size(), 2U);
+  for (std::size_t i = 1; i < asked.size(); ++i) EXPECT_GE(asked[i] - asked[i - 1], 5min);
+}
+
 TEST(CoreBootstrap, WhoIsNeverListedPutsOneInfoForEachAnswerAndAsksLessAndLess) {
   Net net;
   FakeServer server(net.world);

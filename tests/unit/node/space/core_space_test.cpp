@@ -78,6 +78,24 @@ TEST(CoreSpace, ReSignsPeriodicallyAndPutsToBootstrap) {
   EXPECT_EQ(node.bootstrap->puts.size(), 5U);
 }
 
+TEST(CoreSpace, SignsAnewWhatIsTooOldForTheServer) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  auto bob = make_agent(1);
+  ASSERT_TRUE(node.join(bob));
+  ASSERT_EQ(node.bootstrap->puts.size(), 1U);
+  net.world.run_for(4min);
+  node.bootstrap->sign_again(make_agent(2)->agent());
+  net.world.run_for(1s);
+  EXPECT_EQ(node.bootstrap->puts.size(), 1U) << "no agent of this node";
+  node.bootstrap->sign_again(bob->agent());
+  net.world.run_for(1s);
+  ASSERT_EQ(node.bootstrap->puts.size(), 2U);
+  EXPECT_GE(node.bootstrap->puts[1].second->info().created_at,
+            node.bootstrap->puts[0].second->info().created_at + 4min);
+}
+
 TEST(CoreSpace, ReSignsFiveMinutesBeforeExpiryAtTheNextCheck) {
   Net net;
   SimNode node(net, "a");
