@@ -94,6 +94,14 @@ void SimDisk::make_file(const std::string& path) {
   inode->name_durable = true;
 }
 
+void SimDisk::replace_file(const std::string& path) {
+  for (const char* end : {"", "-wal", "-shm"}) {
+    files_.erase(path + end);
+    removed_.erase(path + end);
+  }
+  make_file(path);
+}
+
 std::uint64_t SimDisk::content_hash() const {
   std::uint64_t out = 0;
   for (const auto& [path, inode] : files_) {

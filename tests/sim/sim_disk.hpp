@@ -49,6 +49,8 @@ class SimDisk {
 
   /// Creates an empty, durable file. No effect if it exists.
   void make_file(const std::string& path);
+  /// Instead of the file and its WAL there is an empty file.
+  void replace_file(const std::string& path);
   const char* vfs() const { return name_.c_str(); }
 
   Faults faults;
