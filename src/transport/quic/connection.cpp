@@ -23,7 +23,7 @@ constexpr std::size_t kSmallDatagram = NGTCP2_MAX_UDP_PAYLOAD_SIZE;
 constexpr std::size_t kMaxReason = 1024;
 constexpr std::size_t kMaxPieces = 16;       ///< of messages, in one datagram
 constexpr std::size_t kMaxLostStreams = 16;  ///< that the peer stopped, and of which it has not acknowledged everything
-constexpr std::size_t kMaxReserved = 64U << 10;
+constexpr std::size_t kMaxReserved = 16U << 10;
 constexpr std::size_t kMaxCloseAnswers = 8;  ///< doubling: after 1, 2, 4, … datagrams
 
 constexpr Duration kLeastStuckWait = std::chrono::milliseconds(1);
@@ -300,7 +300,8 @@ void Connection::Impl::set_stream_callbacks(ngtcp2_callbacks& calls) {
     if (stream == nullptr || stream->given_up) {
       ngtcp2_conn_extend_max_offset(its, size);
     } else {
-      if (stream->data.empty()) stream->data.reserve(std::min(me.last_part, kMaxReserved));
+      // Not for streams that have to wait: there can be a hundred of them, with a byte each.
+      if (stream->data.empty() && id == me.reading_id()) stream->data.reserve(std::min(me.last_part, kMaxReserved));
       stream->data.insert(stream->data.end(), data, data + size);
     }
     if ((flags & NGTCP2_STREAM_DATA_FLAG_FIN) != 0) me.end_incoming(id);
