@@ -170,14 +170,26 @@ TEST(QuicEndpoint, ADatagramFromAnywhereIsForAConnectionThatListensThere) {
   EXPECT_FALSE(b.receive_from_anywhere(message->batch.content, relay.now));
 }
 
-TEST(QuicEndpoint, DatagramsThatComeTogetherAreReadAsOne) {
+/// `a` has dialled `b`, where the connection is number 1.
+struct Dialled {
+  /// Afterwards nothing is under way, and nothing is new at `b`.
+  bool open() {
+    if (!relay.run(5s, [&] { return a.find(id)->is_open() && b.size() == 1 && b.find(1)->is_open(); })) return false;
+    relay.run(1s);
+    changed(b);
+    return true;
+  }
+
   Relay relay;
   Endpoint& a = relay.add(1);
   Endpoint& b = relay.add(2);
-  const auto id = a.dial(b.key(), relay.now).value();
-  ASSERT_TRUE(relay.run(5s, [&] { return a.find(id)->is_open() && b.size() == 1 && b.find(1)->is_open(); }));
-  relay.run(1s);
-  changed(b);
+  const Endpoint::Id id = a.dial(b.key(), relay.now).value();
+};
+
+TEST(QuicEndpoint, DatagramsThatComeTogetherAreReadAsOne) {
+  Dialled dialled;
+  auto& [relay, a, b, id] = dialled;
+  ASSERT_TRUE(dialled.open());
   const Bytes message = pattern(9'000);
   ASSERT_TRUE(a.find(id)->send(message));
   a.touched(id);
@@ -193,13 +205,9 @@ TEST(QuicEndpoint, DatagramsThatComeTogetherAreReadAsOne) {
 }
 
 TEST(QuicEndpoint, WhatCameBeforeTheEndIsReadAfterIt) {
-  Relay relay;
-  Endpoint& a = relay.add(1);
-  Endpoint& b = relay.add(2);
-  const auto id = a.dial(b.key(), relay.now).value();
-  ASSERT_TRUE(relay.run(5s, [&] { return a.find(id)->is_open() && b.size() == 1 && b.find(1)->is_open(); }));
-  relay.run(1s);
-  changed(b);
+  Dialled dialled;
+  auto& [relay, a, b, id] = dialled;
+  ASSERT_TRUE(dialled.open());
   ASSERT_TRUE(a.find(id)->send(pattern(200)));
   a.touched(id);
   const auto message = a.produce(relay.now);
