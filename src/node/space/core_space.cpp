@@ -16,7 +16,7 @@ namespace kitsune2 {
 namespace {
 
 constexpr std::string_view kArea = "space";
-constexpr Duration kLeavePatience = std::chrono::seconds(2);
+constexpr Duration kLeavePatience = std::chrono::milliseconds(1500);
 constexpr Duration kStoreFailureIsRecent = std::chrono::minutes(1);
 constexpr Duration kNameAgainAfter = std::chrono::hours(1);
 constexpr std::size_t kMostUnservedBy = 1024;    ///< peers that wait for it; others are asked again after a restart

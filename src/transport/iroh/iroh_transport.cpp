@@ -21,8 +21,11 @@ namespace {
 constexpr std::string_view kArea = "iroh";
 constexpr std::size_t kMaxReason = 1024;
 constexpr std::string_view kStopReason = "the node stops";
+constexpr const char* kStopped = "the transport stopped";
 /// While a permit is waited for, stalled ones are looked for this often.
 constexpr Duration kStallInterval = std::chrono::seconds(1);
+/// T12. Long enough for a datagram that is lost and sent again; a stop as a whole stays within a second.
+constexpr Duration kStopPatience = std::chrono::milliseconds(500);
 /// Connections beyond maxPeers that may be in their handshake or their end.
 constexpr std::size_t kSpareConnections = 512;
 
@@ -138,7 +141,7 @@ IrohTransport::IrohTransport(Runtime& runtime, std::shared_ptr<WsConnector> conn
 IrohTransport::~IrohTransport() {
   runtime_.cancel(timer_);
   close_socket();
-  const Error stopped = make_error(Errc::cancelled, "the transport stopped");
+  const Error stopped = make_error(Errc::cancelled, kStopped);
   for (const auto& [id, link] : links_) {
     link->gone = true;
     for (auto& [ticket, message] : link->sent) complete(std::move(message.done), stopped);
@@ -158,12 +161,29 @@ void IrohTransport::start(TransportEvents& events) {
 std::optional<Url> IrohTransport::url() const { return relay_link_.up() ? std::optional(own_url_) : std::nullopt; }
 
 void IrohTransport::stop(std::function<void()> done) {
-  if (stopped_ || events_ == nullptr) {
+  if (stop_by_ || events_ == nullptr) {
     runtime_.post(std::move(done));
     return;
   }
+  stop_by_ = runtime_.now() + kStopPatience;
+  on_stopped_ = std::move(done);
+  while (!waiting_.empty()) fail_waiting(waiting_.begin()->first, make_error(Errc::cancelled, kStopped));
+  turn();
+}
+
+/// T12.
+bool IrohTransport::is_delivering(const Link& link) {
+  const quic::Connection* connection = endpoint_.find(link.id);
+  const bool is_reachable = relay_link_.up() || (direct_ && direct_->route(link.id));
+  return connection != nullptr && is_reachable && connection->is_open() &&
+         connection->queued_bytes() + connection->unacknowledged_bytes() > 0;
+}
+
+void IrohTransport::stop_if_delivered() {
+  const auto delivering = [this](const auto& link) { return is_delivering(*link.second); };
+  if (runtime_.now() < *stop_by_ && std::ranges::any_of(links_, delivering)) return;
   stopped_ = true;
-  const End how{false, make_error(Errc::cancelled, "the transport stopped"), std::string(kStopReason)};
+  const End how{false, make_error(Errc::cancelled, kStopped), std::string(kStopReason)};
   for (const auto& [id, link] : std::map(links_))
     close(link, close_code::kOnPurpose, std::string(kStopReason), how, Tell::later);
   while (!waiting_.empty()) fail_waiting(waiting_.begin()->first, how.error);
@@ -171,7 +191,7 @@ void IrohTransport::stop(std::function<void()> done) {
   unsent_.reset();
   close_socket();
   runtime_.cancel(std::exchange(timer_, 0));
-  relay_link_.stop(std::move(done));
+  relay_link_.stop(std::move(on_stopped_));
 }
 
 // ---------------------------------------------------------------- calls from the owner
@@ -199,7 +219,7 @@ Error IrohTransport::unreachable(const std::string& why) const {
 }
 
 void IrohTransport::send(const Url& peer, ByteChain message, Handler<> done) {
-  if (stopped_ || events_ == nullptr) {
+  if (stop_by_ || events_ == nullptr) {
     complete(std::move(done), make_error(Errc::disconnected, "the transport is stopped"));
     return;
   }
@@ -424,6 +444,11 @@ bool IrohTransport::service() {
 void IrohTransport::service(const std::shared_ptr<Link>& link) {
   quic::Connection* connection = endpoint_.find(link->id);
   if (connection == nullptr) return;
+  if (connection->is_open() && !link->opened && stop_by_) {
+    close(link, close_code::kOnPurpose, std::string(kStopReason),
+          {false, make_error(Errc::cancelled, kStopped), std::string(kStopReason)}, Tell::now);
+    return;
+  }
   if (connection->is_open() && !link->opened) {
     link->opened = true;
     link->opened_at = runtime_.wall_now();
@@ -739,7 +764,7 @@ void IrohTransport::end(const std::shared_ptr<Link>& link, const End& how, Tell 
     if (Link* other = active_link(link->key)) {
       flush(std::shared_ptr<Link>(links_.at(other->id)));
     } else if (!registry_.holder(link->key) && !dials_.contains(link->key)) {
-      if (how.superseded && !stopped_) {
+      if (how.superseded && !stop_by_) {
         dial(link->key);
       } else {
         fail_waiting(link->key, how.error);
@@ -780,6 +805,7 @@ void IrohTransport::turn() {
   do {
     pump();
   } while (!stopped_ && service());
+  if (stop_by_ && !stopped_) stop_if_delivered();
   if (!stopped_) arm_timer();
 }
 
@@ -836,6 +862,7 @@ void IrohTransport::arm_timer() {
   if (!unsent_ && relay_probes_.empty()) next = std::min(next, endpoint_.next_deadline(quic::Lane::relay));
   if (!unsent_direct_) next = std::min(next, endpoint_.next_deadline(quic::Lane::direct));
   if (direct_) next = std::min(next, direct_->next_deadline());
+  if (stop_by_) next = std::min(next, *stop_by_);
   if (timer_ != 0 && timer_at_ <= next) return;
   runtime_.cancel(std::exchange(timer_, 0));
   if (next == Time::max()) return;

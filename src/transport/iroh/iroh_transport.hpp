@@ -61,6 +61,10 @@ namespace kitsune2::iroh {
 ///      message for which it has a permit. *Rationale*: QUIC's windows then make it wait. Without that, strangers and
 ///      peers that are put aside could send small messages as fast as the line takes them, each of which is decrypted,
 ///      put together and dropped.
+///  T12 A stop takes no more messages, and ends when the peers have acknowledged what was sent, at the latest after
+///  half
+///      a second. *Rationale*: the last message is the one that says that the node leaves. A connection that is closed
+///      sends nothing again, and its close may overtake, through the relay, what is under way on a direct path.
 /// Thread rule: strand.
 class IrohTransport final : public TransportBackend, private RelayLinkOwner {
  public:
@@ -194,6 +198,9 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
   /// Handles what is new and sends what is to be sent.
   void turn();
   void schedule_turn();
+  /// T12. Whether it has sent what the peer has not acknowledged, and the peer can be reached.
+  bool is_delivering(const Link& link);
+  void stop_if_delivered();
   void pump();
 
   // --- direct paths (iroh_direct.cpp)
@@ -240,6 +247,8 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
   };
   std::optional<Direct> unsent_direct_;  ///< the socket did not take it
   std::deque<Datagrams> relay_probes_;   ///< to be sent before other datagrams; empty while the relay is away
+  std::optional<Time> stop_by_;          ///< T12: since `stop`
+  std::function<void()> on_stopped_;
   bool stopped_ = false;
   bool turn_posted_ = false;
   Runtime::TimerId timer_ = 0;

@@ -83,6 +83,19 @@ class IrohDirectTest : public ::testing::Test {
     for (std::size_t i = 0; i < count; ++i) EXPECT_EQ(all[before + i], sent[i]) << i;
   }
 
+  /// The last message of a node that stops as soon as it has gone out.
+  void stop_after_last(tests::IrohTestNode& a, tests::IrohTestNode& b) {
+    const std::size_t before = a.results.size();
+    a.send(b_url_, "last");
+    ASSERT_TRUE(until([&] { return a.results.size() > before; }));
+    bool stopped = false;
+    a.transport->stop([&] { stopped = true; });
+    ASSERT_TRUE(until([&] { return stopped; }));
+    ASSERT_TRUE(until([&] { return b.events.live.empty(); }));
+    EXPECT_EQ(b.events.messages_from(url_of(1)).back(), "last");
+    EXPECT_EQ(b.events.disconnects.back().second, "the node stops");
+  }
+
   testing::SimWorld world_{1};
   FakeIrohRelay relay_{world_};
   std::shared_ptr<SimUdp> udp_ = std::make_shared<SimUdp>(world_);
@@ -390,6 +403,56 @@ TEST_F(IrohDirectTest, AClosedConnectionLeavesNoPath) {
   world_.run_for(10min);
   EXPECT_TRUE(udp_->sent_to.empty());
   ASSERT_TRUE(meet(*a, 1, *b, 2));
+}
+
+/// T12. The close goes through the relay, once the path is given up.
+TEST_F(IrohDirectTest, WhatIsUnderWayOnASlowPathWhenTheNodeStopsArrives) {
+  for (const Dialect dialect : {Dialect::v0_5, Dialect::v0_4}) {
+    dialect_ = dialect;
+    udp_->options.latency = 2ms;
+    const auto a = node(1, {lan(1)});
+    const auto b = node(2, {lan(2)});
+    ASSERT_TRUE(meet(*a, 1, *b, 2));
+    udp_->options.latency = 100ms;
+    stop_after_last(*a, *b);
+  }
+}
+
+TEST_F(IrohDirectTest, WhatWasLostJustBeforeAStopIsSentAgain) {
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)});
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+  unsigned lost = 0;
+  udp_->passes = [&](const UdpAddress&, const UdpAddress& to) { return to != lan(2) || ++lost > 2; };
+  stop_after_last(*a, *b);
+  EXPECT_GT(lost, 2U);
+}
+
+TEST_F(IrohDirectTest, AStopWaitsForSilentPeersForHalfASecondAndTakesNothingMore) {
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)});
+  const auto c = node(3, {lan(3)});
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+  udp_->passes = [](const UdpAddress&, const UdpAddress&) { return false; };
+  relay_passes_ = false;
+  a->send(url_of(2), "nobody hears this");
+  world_.run_for(1ms);
+  const Time begin = world_.now();
+  bool stopped = false, again = false;
+  a->transport->stop([&] { stopped = true; });
+  a->transport->stop([&] { again = true; });
+  const std::size_t before = a->results.size();
+  a->send(url_of(2), "too late");
+  world_.run_for(1ms);
+  EXPECT_TRUE(again) << "the second has nothing to wait for";
+  ASSERT_EQ(a->results.size(), before + 1);
+  EXPECT_EQ(a->results.back().error().code, Errc::disconnected);
+  relay_passes_ = true;
+  // Whoever connects meanwhile is sent away.
+  c->send(url_of(1), "hello");
+  ASSERT_TRUE(until([&] { return stopped; }));
+  EXPECT_EQ(world_.now() - begin, 500ms);
+  EXPECT_TRUE(a->events.messages[url_of(3)].empty());
 }
 
 TEST_F(IrohDirectTest, AFullSocketOfTheRelayDoesNotHoldUpDirectPeers) {
