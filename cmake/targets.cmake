@@ -53,7 +53,7 @@ endfunction()
 #   leaves it out.
 #   THREADLESS: sources below DIR none of whose cases starts a thread. The build with ThreadSanitizer does not compile
 #   them. The test threadless.NAME runs them once more, and fails if one does start a thread.
-#   SEPARATE: sources below DIR that are compiled one by one where K2_UNITY compiles four at a time, because they have
+#   SEPARATE: sources below DIR that are compiled one by one where K2_UNITY compiles eight at a time, because they have
 #   names at file level that another source of the program has, too (scripts/check_rules.py finds them).
 function(k2_test name dir label)
   cmake_parse_arguments(ARG "" "ALONE;ONE_THREAD" "THREADLESS;SEPARATE;LIBS" ${ARGN})
@@ -66,7 +66,7 @@ function(k2_test name dir label)
     list(REMOVE_ITEM sources ${ARG_THREADLESS})
   endif()
   add_executable(${name} ${sources})
-  set_target_properties(${name} PROPERTIES UNITY_BUILD ${K2_UNITY} UNITY_BUILD_BATCH_SIZE 4)
+  set_target_properties(${name} PROPERTIES UNITY_BUILD ${K2_UNITY} UNITY_BUILD_BATCH_SIZE 8)
   list(TRANSFORM ARG_SEPARATE PREPEND "${dir}/")
   set_property(SOURCE ${ARG_SEPARATE} PROPERTY SKIP_UNITY_BUILD_INCLUSION ON)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/tests)

@@ -148,14 +148,14 @@ TEST_F(FetchCoreConduct, ASourceThatSendsBadOpsBacksOff) {
 
 TEST_F(FetchCoreConduct, TheBackOffForBadOpsGrowsUntilTheSourceIsGivenUp) {
   core().add(ops(0, 100), source(1), now_);
-  for (const int seconds : {20, 40, 80, 160}) {
+  for (const int pause_s : {20, 40, 80, 160}) {
     ask_all();
     const FetchAnswer answer = respond(source(1), {}, FetchCore::kBadOps);
     EXPECT_TRUE(answer.put_aside);
     EXPECT_FALSE(answer.given_up);
     ASSERT_EQ(core().backing_off().size(), 1U);
-    EXPECT_EQ(core().backing_off()[0].second, now_ + Duration(seconds * 1'000'000));
-    pass(Duration(seconds * 1'000'000));
+    EXPECT_EQ(core().backing_off()[0].second, now_ + Duration(pause_s * 1'000'000));
+    pass(Duration(pause_s * 1'000'000));
   }
   ask_all();
   const FetchAnswer answer = respond(source(1), {}, 1);

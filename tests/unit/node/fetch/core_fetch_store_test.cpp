@@ -442,8 +442,8 @@ TEST(CoreFetchRestart, NothingIsKeptInAStoreThatIsNotDurable) {
       bench.world, [&](auto done) { fetch->request_ops(ids_of(bench.ops(0, 3)), peer.url, std::move(done)); });
   EXPECT_TRUE(asked);
   EXPECT_EQ(fetch->pending_ops(), 3U);
-  using Pending = std::vector<std::pair<Url, std::vector<OpId>>>;
-  EXPECT_TRUE(await<Pending>(bench.world, [&](auto done) { store->retrieve_pending(done); }).value().empty());
+  using PendingIds = std::vector<std::pair<Url, std::vector<OpId>>>;
+  EXPECT_TRUE(await<PendingIds>(bench.world, [&](auto done) { store->retrieve_pending(done); }).value().empty());
   fetch->remove_source(peer.url);
   EXPECT_EQ(fetch->pending_ops(), 0U);
   runtime->crash();
