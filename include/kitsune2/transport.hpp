@@ -34,7 +34,7 @@ struct TransportStats {
   std::vector<Url> peer_urls;  ///< this node's own urls
   std::vector<TransportConnectionStats> connections;
   std::uint64_t blocked_message_count = 0;  ///< messages and connections, both ways, that the access hook refused
-  std::uint64_t waiting_message_count = 0;  ///< messages of peers that are not known yet
+  std::uint64_t waiting_message_count = 0;  ///< messages of and to peers that are not known yet
 };
 
 /// Why the node has no url: the outcome of its attempts to reach its relay since it last had one.
@@ -170,11 +170,12 @@ class TransportHandler {
   /// Errc::blocked, and TransportStats counts it. Default: true.
   virtual bool allow(const Url& /*peer*/, const SpaceId* /*space*/, Direction /*direction*/) { return true; }
   /// Whether an agent of the space is known at `peer`. Asked for every message in both directions where
-  /// `known_peers_only(dialect)`. If false, an outgoing message completes with Errc::blocked, and an incoming one waits
-  /// for `Transport::on_peer_known`, or is dropped and counted (src/core/access/stranger_book.hpp). Default: true.
+  /// `known_peers_only(dialect)`. If false, the message waits for `Transport::on_peer_known`. After 20 s an incoming
+  /// one is dropped and counted (src/core/access/stranger_book.hpp); after 5 s an outgoing one completes with
+  /// Errc::blocked (unsent_book.hpp). If too many wait, that happens at once. Default: true.
   virtual bool is_known(const Url& /*peer*/, const SpaceId& /*space*/) { return true; }
-  /// A message of `peer`, which is not known in the space, waits: who it is should be found out soon. Called again each
-  /// second for each space as long as something waits. Default: no effect.
+  /// A message of or to `peer`, which is not known in the space, waits: who it is should be found out soon. Called
+  /// again each second for each space as long as something waits. Default: no effect.
   virtual void on_stranger(const Url& /*peer*/, const SpaceId& /*space*/) {}
 };
 

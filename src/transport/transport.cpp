@@ -7,6 +7,7 @@
 
 #include "core/access/known_urls.hpp"
 #include "core/access/stranger_book.hpp"
+#include "core/access/unsent_book.hpp"
 #include "log/log.hpp"
 #include "wire/k2proto.hpp"
 
@@ -15,7 +16,8 @@ namespace {
 
 /// A peer's reason for leaving is cut to this length.
 constexpr std::size_t kMaxReasonBytes = 1024;
-/// As long as messages of strangers wait, the handler is asked this often who they are.
+constexpr const char* kStopped = "the transport is stopped";
+/// As long as messages of strangers wait, or to them, the handler is asked this often who they are.
 constexpr Duration kAskAgain = std::chrono::seconds(1);
 
 class DefaultTransport final : public Transport,
@@ -25,6 +27,8 @@ class DefaultTransport final : public Transport,
   DefaultTransport(Runtime& runtime, std::unique_ptr<TransportBackend> backend,
                    std::shared_ptr<TransportHandler> handler, Dialect dialect)
       : runtime_(runtime), dialect_(dialect), handler_(std::move(handler)), backend_(std::move(backend)) {}
+
+  ~DefaultTransport() override { fail(unsent_.take_all(), make_error(Errc::cancelled, kStopped)); }
 
   void start() { backend_->start(*this); }
 
@@ -59,6 +63,7 @@ class DefaultTransport final : public Transport,
     assert_on_strand(runtime_, "Transport::unregister_space");
     spaces_.erase(space);
     blocked_ += strangers_.forget(space);
+    fail(unsent_.take(space), make_error(Errc::cancelled, "the space has ended"));
   }
 
   void send_space_notify(const Url& peer, const SpaceId& space, Bytes data, Handler<> done) override {
@@ -69,14 +74,14 @@ class DefaultTransport final : public Transport,
                                  " may not be heard: that peer has not shown yet that it knows an agent of this node" +
                                  unheard_log_.left_out());
     }
-    backend_->send(peer, wire::encode_notify(space, data), std::move(done));
+    send(peer, space, wire::encode_notify(space, data), std::move(done));
   }
 
   void send_module(const Url& peer, const SpaceId& space, const std::string& module, ByteChain body,
                    Handler<> done) override {
     assert_on_strand(runtime_, "Transport::send_module");
     if (refused(peer, space, done)) return;
-    backend_->send(peer, wire::encode_module(space, module, body), std::move(done));
+    send(peer, space, wire::encode_module(space, module, body), std::move(done));
   }
 
   void disconnect(const Url& peer, const CloseReason& reason) override {
@@ -120,7 +125,7 @@ class DefaultTransport final : public Transport,
 
   void on_peer_known(const SpaceId& space, const Url& peer) override {
     assert_on_strand(runtime_, "Transport::on_peer_known");
-    if (stopped_ || strangers_.size() == 0) return;
+    if (stopped_ || !somebody_waits()) return;
     // Later, because who has found it out is in the middle of something.
     runtime_.post([weak = weak_from_this(), space, peer] {
       const auto self = weak.lock();
@@ -139,7 +144,7 @@ class DefaultTransport final : public Transport,
     assert_on_strand(runtime_, "Transport::stats");
     TransportStats stats = backend_->stats();
     stats.blocked_message_count = blocked_;
-    stats.waiting_message_count = strangers_.size();
+    stats.waiting_message_count = strangers_.size() + unsent_.size();
     return stats;
   }
 
@@ -151,6 +156,7 @@ class DefaultTransport final : public Transport,
     }
     stopped_ = true;
     runtime_.cancel(std::exchange(strangers_timer_, 0));
+    fail(unsent_.take_all(), make_error(Errc::cancelled, kStopped));
     backend_->stop([self = shared_from_this(), done = std::move(done)] {
       // Spaces hold this transport, and this object held them.
       self->spaces_.clear();
@@ -263,17 +269,65 @@ class DefaultTransport final : public Transport,
   }
 
   void handle_what_waits(const Url& peer, const SpaceId& space) {
+    send_what_waits(peer, space);
     for (const Bytes& message : strangers_.take(peer, space)) static_cast<void>(recv_data(peer, message));
   }
 
+  void send_what_waits(const Url& peer, const SpaceId& space) {
+    for (UnsentBook::Message& message : unsent_.take(peer, space)) {
+      if (!refused(peer, space, message.done))
+        backend_->send(peer, std::move(message.content), std::move(message.done));
+    }
+  }
+
+  bool somebody_waits() const { return strangers_.size() + unsent_.size() > 0; }
+
+  /// Not refused.
+  void send(const Url& peer, const SpaceId& space, ByteChain message, Handler<> done) {
+    if (is_stranger(peer, space)) {
+      hold(UnsentBook::Message{peer, space, std::move(message), std::move(done)});
+      return;
+    }
+    // Perhaps it has just become known. What was to be sent before must not be overtaken.
+    if (unsent_.size() > 0) send_what_waits(peer, space);
+    backend_->send(peer, std::move(message), std::move(done));
+  }
+
+  void hold(UnsentBook::Message message) {
+    const Url peer = message.peer;
+    const SpaceId space = message.space;
+    if (!unsent_.hold(message, runtime_.now())) {
+      fail_unknown(std::move(message));
+      return;
+    }
+    handler_->on_stranger(peer, space);
+    watch_strangers();
+  }
+
+  void fail_unknown(UnsentBook::Message message) {
+    blocked_ += 1;
+    complete(std::move(message.done),
+             make_error(Errc::blocked, "no agent of the space is known at " + message.peer.to_string()));
+  }
+  void fail(std::vector<UnsentBook::Message> messages, const Error& why) {
+    for (UnsentBook::Message& message : messages) complete(std::move(message.done), why);
+  }
+  void complete(Handler<> done, Error why) {
+    if (!done) return;
+    runtime_.post([done = std::move(done), why = std::move(why)]() mutable { done(std::move(why)); });
+  }
+
   void watch_strangers() {
-    if (strangers_timer_ != 0 || strangers_.size() == 0 || stopped_) return;
+    if (strangers_timer_ != 0 || !somebody_waits() || stopped_) return;
     strangers_timer_ = runtime_.schedule_after(kAskAgain, [weak = weak_from_this()] {
       const auto self = weak.lock();
       if (!self) return;
       self->strangers_timer_ = 0;
       self->blocked_ += self->strangers_.expire(self->runtime_.now());
-      for (const auto& [space, peer] : self->strangers_.waiting()) {
+      for (auto& message : self->unsent_.take_expired(self->runtime_.now())) self->fail_unknown(std::move(message));
+      std::map<SpaceId, Url> waiting = self->strangers_.waiting();
+      waiting.merge(self->unsent_.waiting());
+      for (const auto& [space, peer] : waiting) {
         if (self->handler_) self->handler_->on_stranger(peer, space);
       }
       self->watch_strangers();
@@ -284,18 +338,13 @@ class DefaultTransport final : public Transport,
   bool refused(const Url& peer, const SpaceId& space, Handler<>& done) {
     Error why;
     if (stopped_) {
-      why = make_error(Errc::cancelled, "the transport is stopped");
+      why = make_error(Errc::cancelled, kStopped);
     } else if (!allowed(peer, &space, Direction::outgoing)) {
       why = make_error(Errc::blocked, "the peer is blocked");
-    } else if (is_stranger(peer, space)) {
-      blocked_ += 1;
-      why = make_error(Errc::blocked, "no agent of the space is known at " + peer.to_string());
     } else {
       return false;
     }
-    if (done) {
-      runtime_.post([done = std::move(done), why = std::move(why)]() mutable { done(std::move(why)); });
-    }
+    complete(std::move(done), std::move(why));
     return true;
   }
 
@@ -370,6 +419,7 @@ class DefaultTransport final : public Transport,
   std::map<SpaceId, Space> spaces_;
   std::uint64_t blocked_ = 0;
   StrangerBook strangers_;
+  UnsentBook unsent_;
   Runtime::TimerId strangers_timer_ = 0;
   log::Gate stranger_log_;
   log::Gate unheard_log_;

@@ -159,6 +159,27 @@ TEST_P(EmbeddedRelay, TwoNodesPublishAndFetch) {
   EXPECT_TRUE(poll_until([&] { return !knows(*left, *left_space, right_agent->agent()); }));
 }
 
+/// An application has the url of a peer from elsewhere, and the server has not answered its node yet.
+TEST_P(EmbeddedRelay, OpsAreAskedForAtAUrlOfWhichNoAgentIsKnownYet) {
+  auto left = start({.config = quick(), .dialect = GetParam(), .data_dir = path("left"), .listen = "127.0.0.1:0"});
+  ASSERT_TRUE(left);
+  auto right = start({.config = quick(), .dialect = GetParam(), .relay = left->relay_url()});
+  ASSERT_TRUE(right);
+  ASSERT_TRUE(left->wait_online(20s));
+  ASSERT_TRUE(right->wait_online(20s));
+  auto left_space = join(*left, left->agent().value());
+  auto mine =
+      left->wait<ProcessedOps>([&](auto done) { left_space->op_store().process_incoming_ops({make_op(1)}, done); });
+  ASSERT_TRUE(mine) << mine.error().to_string();
+  const Url from = left->run([&] { return *left_space->current_url(); });
+  auto right_space = join(*right, right->agent().value());
+  auto asked =
+      right->wait<void>([&](auto done) { right_space->fetch().request_ops({mine->stored[0].op_id}, from, done); });
+  ASSERT_TRUE(asked) << asked.error().to_string();
+  EXPECT_TRUE(poll_until([&] { return ops_held(*right, *right_space) == 1; }));
+  EXPECT_EQ(right->run([&] { return right_space->fetch().stats().requests_failed; }), 0U);
+}
+
 #ifdef K2_WITHOUT_QUIC
 INSTANTIATE_TEST_SUITE_P(Dialects, EmbeddedRelay, ::testing::Values(Dialect::v0_2));
 #else

@@ -3,10 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <map>
 #include <set>
 
 #include "core/access/stranger_book.hpp"
+#include "core/access/unsent_book.hpp"
 #include "hex.hpp"
 #include "kitsune2/testing/sim_runtime.hpp"
 #include "support/whole_messages.hpp"
@@ -473,17 +475,86 @@ TEST_F(StrangersTest, ANewMessageDoesNotOvertakeThoseThatWait) {
   EXPECT_EQ(space_log_->log, (Log{"notify one", "notify two", "notify three"}));
 }
 
-TEST_F(StrangersTest, NothingIsSentToAStranger) {
-  transport_->send_space_notify(peer_, space_, Bytes::copy_of("x"), result());
+TEST_F(StrangersTest, WhatIsSentToAStrangerWaitsUntilItIsKnown) {
+  for (const char* text : {"one", "two"}) transport_->send_space_notify(peer_, space_, Bytes::copy_of(text), result());
+  transport_->send_module(peer_, space_, "Fetch", Bytes::copy_of("three"), result());
   world_.run_ready();
+  EXPECT_TRUE(results_.empty());
+  EXPECT_TRUE(backend_->sent.empty());
+  EXPECT_EQ(transport_->stats().waiting_message_count, 3U);
+  const std::string asked = "stranger " + peer_.to_string();
+  EXPECT_EQ(host_->log, (Log{asked, asked, asked}));
+  world_.run_for(std::chrono::seconds(2));
+  EXPECT_EQ(host_->log.size(), 5U) << "asked again each second";
+  // What is sent as soon as it is known does not overtake.
+  host_->strangers.clear();
+  transport_->send_space_notify(peer_, space_, Bytes::copy_of("four"), result());
+  transport_->on_peer_known(space_, peer_);
+  world_.run_ready();
+  ASSERT_EQ(backend_->sent.size(), 4U);
+  for (std::size_t i = 0; i < 4; ++i) {
+    const std::string text = std::array{"one", "two", "three", "four"}[i];
+    EXPECT_NE(backend_->sent[i].second.str().find(text), std::string::npos) << text;
+  }
+  ASSERT_EQ(results_.size(), 4U);
+  for (const auto& one : results_) EXPECT_TRUE(one.has_value());
+  EXPECT_EQ(transport_->stats().waiting_message_count, 0U);
+  EXPECT_EQ(transport_->stats().blocked_message_count, 0U);
+}
+
+TEST_F(StrangersTest, WhatIsSentToAStrangerThatStaysOneFails) {
+  transport_->send_space_notify(peer_, space_, Bytes::copy_of("x"), result());
+  world_.run_for(UnsentBook::kPatience - std::chrono::seconds(1));
+  EXPECT_TRUE(results_.empty());
+  world_.run_for(std::chrono::seconds(2));
   ASSERT_EQ(results_.size(), 1U);
   EXPECT_EQ(results_[0].error().code, Errc::blocked);
   EXPECT_EQ(results_[0].error().message, "no agent of the space is known at " + peer_.to_string());
-  EXPECT_TRUE(backend_->sent.empty());
+  EXPECT_EQ(transport_->stats().blocked_message_count, 1U);
   known();
-  transport_->send_space_notify(peer_, space_, Bytes::copy_of("x"), result());
+  EXPECT_TRUE(backend_->sent.empty());
+}
+
+TEST_F(StrangersTest, OnlySoMuchWaitsForStrangers) {
+  for (std::size_t i = 0; i < UnsentBook::kMostMessages; ++i)
+    transport_->send_space_notify(peer_, space_, Bytes::copy_of("x"), result());
   world_.run_ready();
-  EXPECT_EQ(backend_->sent.size(), 1U);
+  EXPECT_TRUE(results_.empty());
+  transport_->send_space_notify(peer_, space_, Bytes::copy_of("one too many"), result());
+  world_.run_ready();
+  ASSERT_EQ(results_.size(), 1U);
+  EXPECT_EQ(results_[0].error().code, Errc::blocked);
+  known();
+  EXPECT_EQ(backend_->sent.size(), UnsentBook::kMostMessages);
+  host_->strangers = {peer_};
+  const Bytes half(std::vector<std::uint8_t>(UnsentBook::kMostBytes / 2));
+  for (int i = 0; i < 2; ++i) transport_->send_space_notify(peer_, space_, half, result());
+  world_.run_ready();
+  EXPECT_EQ(results_.back().error().code, Errc::blocked) << "with what surrounds it, the second is too much";
+  EXPECT_EQ(transport_->stats().waiting_message_count, 1U);
+}
+
+TEST_F(StrangersTest, WhatWaitsForAStrangerEndsWithItsSpaceAndWithTheTransport) {
+  transport_->send_space_notify(peer_, space_, Bytes::copy_of("x"), result());
+  transport_->unregister_space(space_);
+  world_.run_ready();
+  ASSERT_EQ(results_.size(), 1U);
+  EXPECT_EQ(results_[0].error().code, Errc::cancelled);
+  transport_->send_space_notify(peer_, space_, Bytes::copy_of("x"), result());
+  transport_->stop([] {});
+  world_.run_ready();
+  ASSERT_EQ(results_.size(), 2U);
+  EXPECT_EQ(results_[1].error().code, Errc::cancelled);
+  EXPECT_TRUE(backend_->sent.empty());
+}
+
+TEST_F(StrangersTest, NothingWaitsForAPeerThatIsBlockedMeanwhile) {
+  transport_->send_space_notify(peer_, space_, Bytes::copy_of("x"), result());
+  host_->blocked_peer = peer_;
+  known();
+  ASSERT_EQ(results_.size(), 1U);
+  EXPECT_EQ(results_[0].error().message, "the peer is blocked");
+  EXPECT_TRUE(backend_->sent.empty());
 }
 
 }  // namespace
