@@ -90,7 +90,7 @@ struct Batch {
 ///      that the library waits for an answer; then `finished`. Nothing but the close is kept meanwhile, and what had
 ///      come before the end, until `forget_unread`. *Rationale*: who ends and begins again and again must not make us
 ///      keep much; but datagrams come several at a time, and the last of them may end the connection.
-/// Calls may come in any order, with a time that does not go back. After the end all are without effect.
+/// Calls may come in any order, with a time that does not go back. After the end all but `read` are without effect.
 /// Thread rule: confined to the owner's strand.
 class Connection {
  public:
