@@ -118,6 +118,23 @@ TEST(RequestTurns, WhoHasBrokenARuleStandsBehindAllOthersForAMinute) {
   EXPECT_EQ(turns.next(now), 40U);
 }
 
+/// Accounts of which nothing waits are dropped from time to time.
+TEST(RequestTurns, WhoHasBrokenARuleIsNotForgottenWhileItAsksForNothing) {
+  RequestTurns turns{{.all_percent = 20, .address_percent = 20}};
+  Time now{seconds(100)};
+  turns.blame(address(1), now);
+  for (std::uint64_t i = 1; i <= 3; ++i) {
+    now += seconds(10);
+    EXPECT_TRUE(turns.take(i, address(9), milliseconds(1), true, now));
+  }
+  EXPECT_TRUE(turns.take(4, address(9), milliseconds(300), true, now));
+  EXPECT_FALSE(turns.take(10, address(1), milliseconds(1), true, now));
+  EXPECT_FALSE(turns.take(11, address(3), milliseconds(1), true, now));
+  now += seconds(10);
+  EXPECT_EQ(turns.next(now), 11U);
+  EXPECT_EQ(turns.next(now), 10U);
+}
+
 /// Clients of 64 addresses that connect, break a rule, are sent away and come again: their addresses have nothing
 /// waiting in between.
 TEST(RequestTurns, ANewcomerDoesNotWaitForThoseThatAreSentAwayAgainAndAgain) {
