@@ -385,6 +385,7 @@ def wrong_url_is_refused(world, kind):
         return  # not tried with stock nodes of 0.4
     _, addr = world.relay("rust" if kind == "cpp" else "cpp")
     node = world.peer(kind, "node", addr)
+    node.wait(r" URL", 20)  # its agent has joined: a stock node refuses everybody before that
     somebody = node.url[:-4] + ("0000" if node.url[-4:] != "0000" else "1111")
 
     def outcome(*claim):
