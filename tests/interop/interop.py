@@ -30,8 +30,9 @@ def pair(world, relay, a, b, limits=False, **options):
     _, addr = world.relay(relay, limits=limits)
     left = world.peer(a, "a", addr, **options)
     right = world.peer(b, "b", addr, **options)
-    left.wait(r" PEERS 0 1$", 20)
-    right.wait(r" PEERS 0 1$", 20)
+    # On a busy machine a stock node's second look at the server, after 10 s, may be too early. The third is 20 s later.
+    left.wait(r" PEERS 0 1$", 60)
+    right.wait(r" PEERS 0 1$", 60)
     return left, right
 
 
@@ -99,8 +100,8 @@ def rust_timeouts(world, timeout_s):
     _, addr = world.relay("cpp")
     rust = world.peer("rust", "a", addr, timeout_s=timeout_s)
     cpp = world.peer("cpp", "b", addr, timeout_s=timeout_s)
-    rust.wait(r" PEERS 0 1$", 20)
-    cpp.wait(r" PEERS 0 1$", 20)
+    rust.wait(r" PEERS 0 1$", 60)
+    cpp.wait(r" PEERS 0 1$", 60)
     exchange(world, rust, cpp, 20, 64, 2000, 60)
     if timeout_s < 60:
         time.sleep(3 * timeout_s)
@@ -116,8 +117,8 @@ def node_restarts(world, kind):
     other_kind = "cpp" if kind == "rust" else "rust"
     stays = world.peer(other_kind, "stays", addr, timeout_s=5)
     first = world.peer(kind, "goes", addr, timeout_s=5)
-    stays.wait(r" PEERS 0 1$", 20)
-    first.wait(r" PEERS 0 1$", 20)
+    stays.wait(r" PEERS 0 1$", 60)
+    first.wait(r" PEERS 0 1$", 60)
     first.send("ops 200 64 20000 x")
     first.wait(r" OK ops", 30)
     first.send("publish")
@@ -147,8 +148,8 @@ def relay_restarts(world, a, b):
     relay, addr = world.relay("cpp", port=port)
     left = world.peer(a, "a", addr, timeout_s=5)
     right = world.peer(b, "b", addr, timeout_s=5)
-    left.wait(r" PEERS 0 1$", 20)
-    right.wait(r" PEERS 0 1$", 20)
+    left.wait(r" PEERS 0 1$", 60)
+    right.wait(r" PEERS 0 1$", 60)
     exchange(world, left, right, 50, 64, 2000, 60)
     marks = left.mark(), right.mark()
     relay.kill()
@@ -424,8 +425,8 @@ def leaving_spreads_a_tombstone(world, leaver_kind, stayer_kind):
     _, addr = world.relay("cpp")
     leaver = world.peer(leaver_kind, "a", addr)
     stayer = world.peer(stayer_kind, "b", addr)
-    leaver.wait(r" PEERS 0 1$", 20)
-    stayer.wait(r" PEERS 0 1$", 20)
+    leaver.wait(r" PEERS 0 1$", 60)
+    stayer.wait(r" PEERS 0 1$", 60)
     exchange(world, leaver, stayer, 5, 64, 500, 60)
     check(listed(addr, "interop") == 2, "both are listed")
     since = stayer.mark()
