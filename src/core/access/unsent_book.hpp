@@ -62,7 +62,6 @@ class UnsentBook {
   }
 
   std::size_t size() const { return messages_.size(); }
-  std::size_t bytes() const { return bytes_; }
   /// A peer of each space in which something waits.
   std::map<SpaceId, Url> waiting() const {
     std::map<SpaceId, Url> out;

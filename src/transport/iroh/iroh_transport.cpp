@@ -183,15 +183,18 @@ void IrohTransport::stop_if_delivered() {
   const auto delivering = [this](const auto& link) { return is_delivering(*link.second); };
   if (runtime_.now() < *stop_by_ && std::ranges::any_of(links_, delivering)) return;
   stopped_ = true;
-  const End how{false, make_error(Errc::cancelled, kStopped), std::string(kStopReason)};
-  for (const auto& [id, link] : std::map(links_))
-    close(link, close_code::kOnPurpose, std::string(kStopReason), how, Tell::later);
-  while (!waiting_.empty()) fail_waiting(waiting_.begin()->first, how.error);
+  for (const auto& [id, link] : std::map(links_)) close_for_stop(link, Tell::later);
+  while (!waiting_.empty()) fail_waiting(waiting_.begin()->first, make_error(Errc::cancelled, kStopped));
   pump();
   unsent_.reset();
   close_socket();
   runtime_.cancel(std::exchange(timer_, 0));
   relay_link_.stop(std::move(on_stopped_));
+}
+
+void IrohTransport::close_for_stop(const std::shared_ptr<Link>& link, Tell tell) {
+  const std::string reason(kStopReason);
+  close(link, close_code::kOnPurpose, reason, {false, make_error(Errc::cancelled, kStopped), reason}, tell);
 }
 
 // ---------------------------------------------------------------- calls from the owner
@@ -444,12 +447,11 @@ bool IrohTransport::service() {
 void IrohTransport::service(const std::shared_ptr<Link>& link) {
   quic::Connection* connection = endpoint_.find(link->id);
   if (connection == nullptr) return;
-  if (connection->is_open() && !link->opened && stop_by_) {
-    close(link, close_code::kOnPurpose, std::string(kStopReason),
-          {false, make_error(Errc::cancelled, kStopped), std::string(kStopReason)}, Tell::now);
-    return;
-  }
   if (connection->is_open() && !link->opened) {
+    if (stop_by_) {
+      close_for_stop(link, Tell::now);
+      return;
+    }
     link->opened = true;
     link->opened_at = runtime_.wall_now();
     if (link->dialled) dials_.erase(link->key);

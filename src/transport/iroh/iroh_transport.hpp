@@ -61,10 +61,9 @@ namespace kitsune2::iroh {
 ///      message for which it has a permit. *Rationale*: QUIC's windows then make it wait. Without that, strangers and
 ///      peers that are put aside could send small messages as fast as the line takes them, each of which is decrypted,
 ///      put together and dropped.
-///  T12 A stop takes no more messages, and ends when the peers have acknowledged what was sent, at the latest after
-///  half
-///      a second. *Rationale*: the last message is the one that says that the node leaves. A connection that is closed
-///      sends nothing again, and its close may overtake, through the relay, what is under way on a direct path.
+///  T12 A stop takes no more messages, and ends when the peers have acknowledged what was sent, or after half a second.
+///      *Rationale*: the last message is the one that says that the node leaves. A connection that is closed sends
+///      nothing again, and its close may overtake, through the relay, what is under way on a direct path.
 /// Thread rule: strand.
 class IrohTransport final : public TransportBackend, private RelayLinkOwner {
  public:
@@ -201,6 +200,7 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
   /// T12. Whether it has sent what the peer has not acknowledged, and the peer can be reached.
   bool is_delivering(const Link& link);
   void stop_if_delivered();
+  void close_for_stop(const std::shared_ptr<Link>& link, Tell tell);
   void pump();
 
   // --- direct paths (iroh_direct.cpp)

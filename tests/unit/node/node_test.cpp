@@ -172,9 +172,15 @@ TEST_P(EmbeddedRelay, OpsAreAskedForAtAUrlOfWhichNoAgentIsKnownYet) {
       left->wait<ProcessedOps>([&](auto done) { left_space->op_store().process_incoming_ops({make_op(1)}, done); });
   ASSERT_TRUE(mine) << mine.error().to_string();
   const Url from = left->run([&] { return *left_space->current_url(); });
-  auto right_space = join(*right, right->agent().value());
-  auto asked =
-      right->wait<void>([&](auto done) { right_space->fetch().request_ops({mine->stored[0].op_id}, from, done); });
+  const auto right_agent = right->agent().value();
+  std::shared_ptr<Space> right_space;
+  auto asked = right->wait<void>([&](auto done) {
+    right->kitsune().space(kNodeSpace, [&, done](Result<std::shared_ptr<Space>> made) {
+      right_space = made.value();
+      right_space->local_agent_join_with_arc(right_agent, DhtArc::full(), {});
+      right_space->fetch().request_ops({mine->stored[0].op_id}, from, done);
+    });
+  });
   ASSERT_TRUE(asked) << asked.error().to_string();
   EXPECT_TRUE(poll_until([&] { return ops_held(*right, *right_space) == 1; }));
   EXPECT_EQ(right->run([&] { return right_space->fetch().stats().requests_failed; }), 0U);
