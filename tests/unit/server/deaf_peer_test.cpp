@@ -74,8 +74,8 @@ TEST(DeafPeer, DoesNotDelayOtherPeersOfANodeWithItsOwnRelay) {
   RelayServerOptions options;
   options.slow_receiver_millis = 60'000;  // so that the relay would hold the node, if it held it at all
   const auto relay = *RelayServer::start(options);
+  std::atomic<int> to_deaf{0}, to_honest{0};  // before the nodes, whose loops count there until they stop
   Node node(*relay, true), deaf(*relay, false), honest(*relay, false);
-  std::atomic<int> to_deaf{0}, to_honest{0};
   node.send(*deaf.url, 100, to_deaf);
   node.send(*honest.url, 100, to_honest);
   ASSERT_TRUE(deaf.events.messages.next());
@@ -104,8 +104,8 @@ TEST(DeafPeer, DoesNotDelayOtherPeersOfANodeWithItsOwnRelay) {
 
 TEST(RelayInside, OnlyTheNodeKnowsTheAddressesOfItsPeers) {
   const auto relay = *RelayServer::start(RelayServerOptions());
+  std::atomic<int> done{0};  // before the nodes, as in the test above
   Node node(*relay, true), peer(*relay, false), other(*relay, false);
-  std::atomic<int> done{0};
   peer.send(*node.url, 100, done);
   ASSERT_TRUE(node.events.messages.next());
   EXPECT_EQ(node.group_of(*peer.url), "7f000001");
@@ -118,10 +118,10 @@ TEST(RelayInside, OnlyTheNodeKnowsTheAddressesOfItsPeers) {
 TEST(RelayInside, WhatIsQueuedForAPeerThatHasLeftIsDroppedAtOnce) {
   const auto relay = *RelayServer::start(RelayServerOptions());
   Inbox<bool> ended;
+  std::atomic<int> sent{0};
   Node node(*relay, true);
   auto peer = std::make_unique<Node>(*relay, false);
   const Url url = *peer->url;
-  std::atomic<int> sent{0};
   peer->send(*node.url, 100, sent);
   ASSERT_TRUE(node.events.messages.next());
   ASSERT_TRUE(node.group_of(url));
