@@ -50,9 +50,11 @@ struct Node {
   ~Node() {
     loop.call([&] { transport.reset(); });
   }
-  void send(const Url& to, std::size_t size, std::atomic<int>& done) {
+  /// `count` messages of `size` bytes. `done` counts those that were sent, for as long as the node lives.
+  void send(const Url& to, std::size_t size, std::atomic<int>& done, int count = 1) {
     loop.call([&] {
-      transport->send(to, Bytes(std::vector<std::uint8_t>(size)), [&done](Result<void> r) { done += r ? 1 : 0; });
+      for (int i = 0; i < count; ++i)
+        transport->send(to, Bytes(std::vector<std::uint8_t>(size)), [&done](Result<void> r) { done += r ? 1 : 0; });
     });
   }
 
@@ -90,8 +92,8 @@ TEST(DeafPeer, DoesNotDelayOtherPeersOfANodeWithItsOwnRelay) {
   });
   stands.get_future().wait();
   constexpr int kMessages = 3'000;  // of 16,000 bytes: more than the system's buffers and the credit take
-  for (int i = 0; i < kMessages; ++i) node.send(*deaf.url, 16'000, to_deaf);
-  for (int i = 0; i < 100; ++i) node.send(*honest.url, 1'000, to_honest);
+  node.send(*deaf.url, 16'000, to_deaf, kMessages);
+  node.send(*honest.url, 1'000, to_honest, 100);
   for (int i = 0; i < 100; ++i) ASSERT_TRUE(honest.events.messages.next()) << i;
   EXPECT_LT(to_deaf, kMessages);
   const auto stats = relay->stats();
@@ -133,12 +135,12 @@ TEST(RelayInside, WhatIsQueuedForAPeerThatHasLeftIsDroppedAtOnce) {
   stands.get_future().wait();
   // More than the system's buffers and the credit take, so that some of it still waits when the peer is gone.
   constexpr int kMessages = 3'000;
-  for (int i = 0; i < kMessages; ++i) {
-    node.loop.call([&] {
+  node.loop.call([&] {
+    for (int i = 0; i < kMessages; ++i) {
       node.transport->send(url, Bytes(std::vector<std::uint8_t>(16'000)),
                            [&ended](const Result<void>& r) { ended.push(r.has_value()); });
-    });
-  }
+    }
+  });
   go_on.set_value();
   peer.reset();  // it says nothing more to the node
   EXPECT_EQ(node.events.left.next(), url);
