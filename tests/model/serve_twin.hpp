@@ -22,15 +22,15 @@ class ServeTwin {
                                                  std::size_t ids) {
     last_request_ = now;
     pass_to(now);
-    std::uint64_t own = 0, all = 0;
+    std::uint64_t own = 0;
     std::size_t count = 0;
     for (const auto& r : requests_) {
-      all += r.cost;
       if (r.peer == url) own += r.cost, count += r.joined;
     }
-    if (count >= limits_.max_requests_per_peer || (count > 0 && own + cost > ServeCore::kMaxQueuedBytes) ||
-        (count > 0 && all <= ServeCore::kMaxAllQueuedBytes && own + cost > (ServeCore::kMaxAllQueuedBytes - all) / 6) ||
-        (count > 0 && all > ServeCore::kMaxAllQueuedBytes) || (all > 0 && all + cost > ServeCore::kMaxAllQueuedBytes)) {
+    const bool has_enough =
+        count >= limits_.max_requests_per_peer || (count > 0 && own + cost > ServeCore::kMaxQueuedBytes);
+    if (!has_enough) make_room(url, own + cost, count);
+    if (has_enough || !fits(own + cost, count)) {
       serve();
       return std::nullopt;
     }
@@ -234,7 +234,8 @@ class ServeTwin {
     std::uint64_t bytes;
     Stage stage;
     Time since;
-    bool is_stale;  ///< its peer is gone, or an earlier message to that peer has failed
+    bool is_stale;            ///< its peer is gone, or an earlier message to that peer has failed
+    std::uint64_t place = 0;  ///< in the order of sending
   };
   struct Known {
     Url peer;
@@ -253,6 +254,40 @@ class ServeTwin {
     Time since;
   };
 
+  /// S5. `own`: with the new request; `count`: how many wait without it.
+  bool fits(std::uint64_t own, std::size_t count) const {
+    std::uint64_t all = 0;
+    for (const auto& r : requests_) all += r.cost;
+    if (all == 0) return true;
+    if (all > ServeCore::kMaxAllQueuedBytes) return false;
+    const std::uint64_t left = ServeCore::kMaxAllQueuedBytes - all;
+    return count == 0 && own <= 65'536 ? own <= left : own <= left / 6;
+  }
+  /// S15.
+  void make_room(const Url& url, std::uint64_t own, std::size_t count) {
+    std::vector<Message> lie;
+    for (const Message& message : messages_) {
+      if (message.stage == Stage::sending) lie.push_back(message);
+    }
+    std::ranges::sort(lie, {}, &Message::place);
+    for (const Message& message : lie) {
+      if (fits(own, count) || now_ - message.since < std::chrono::seconds(2)) return;
+      if (message.is_stale) continue;
+      if (message.peer == url) return;
+      const bool is_reading = has(message.peer, Stage::reading);
+      ServeCore::Drop dropped{message.peer, 0, 0};
+      for (std::size_t i = requests_.size(); i-- > 0;) {
+        if (requests_[i].peer != message.peer) continue;
+        if (is_reading && first_request(message.peer) == &requests_[i]) continue;
+        actions_.emplace_back(ServeCore::Forget{requests_[i].id});
+        dropped.requests += requests_[i].joined;
+        dropped.cost += requests_[i].cost;
+        requests_.erase(requests_.begin() + static_cast<std::ptrdiff_t>(i));
+      }
+      if (dropped.requests > 0) actions_.emplace_back(dropped);
+      queue_up(message.peer);
+    }
+  }
   Known& known(const Url& peer) {
     for (Known& each : known_) {
       if (each.peer == peer) return each;
@@ -407,6 +442,7 @@ class ServeTwin {
   void send(Message& message, Time now) {
     message.stage = Stage::sending;
     message.since = now;
+    message.place = ++sends_seen_;
     if (message.lane == 0) watched_.push_back({message.id, message.peer, now});
     actions_.emplace_back(ServeCore::Send{message.id, message.peer});
   }
@@ -422,14 +458,14 @@ class ServeTwin {
   std::vector<Known> known_;
   std::vector<ServeCore::Action> actions_;
   std::optional<Time> last_request_;
-  std::uint64_t requests_seen_ = 0, reads_seen_ = 0;
+  std::uint64_t requests_seen_ = 0, reads_seen_ = 0, sends_seen_ = 0;
 };
 
 /// The cases that runs have met, so that a test can see that none is missing.
 struct ServeCoverage {
   std::uint64_t commands = 0, requests = 0, refused = 0, reads = 0, left_over = 0, sends = 0, failed_sends = 0;
   std::uint64_t framed = 0, far = 0, discarded = 0, forgotten = 0, disconnected = 0, stale_reads = 0, proven = 0,
-                waiting = 0, joined = 0, held_back = 0, again = 0;
+                waiting = 0, joined = 0, held_back = 0, again = 0, dropped = 0;
 };
 
 /// Reads commands from bytes and gives them to the core and to the twin. Throws std::logic_error when they differ.
@@ -555,6 +591,8 @@ class ServeTwinRun {
         ++coverage_->discarded;
       } else if (std::holds_alternative<ServeCore::Disconnect>(action)) {
         ++coverage_->disconnected;
+      } else if (const auto* drop = std::get_if<ServeCore::Drop>(&action)) {
+        coverage_->dropped += drop->requests;
       }
     }
     check(core_.next_deadline() == twin_.next_deadline(), "next_deadline");

@@ -30,6 +30,7 @@ TEST(ServeTwin, AgreesAfterEveryCommand) {
   EXPECT_GT(coverage.disconnected, 10U);
   EXPECT_GT(coverage.again, 1'000U);
   EXPECT_GT(coverage.held_back, 1'000U);
+  EXPECT_GT(coverage.dropped, 100U);
 }
 
 }  // namespace

@@ -20,10 +20,10 @@ std::optional<ServeCore::RequestId> ServeCore::on_request(const Url& peer, std::
   busy_until_ = now + kBusyFor;
   auto& entry = peers_[peer];
   if (entry.serial == 0) entry.serial = next_serial_++;
-  const std::uint64_t free = kMaxAllQueuedBytes - std::min(kMaxAllQueuedBytes, queued_bytes_);
-  if (entry.waiting >= limits_.max_requests_per_peer ||
-      (!entry.requests.empty() && entry.queued_bytes + cost > std::min(kMaxQueuedBytes, free / kQueueParts)) ||
-      (queued_bytes_ > 0 && queued_bytes_ + cost > kMaxAllQueuedBytes)) {
+  const bool has_enough = entry.waiting >= limits_.max_requests_per_peer ||
+                          (!entry.requests.empty() && entry.queued_bytes + cost > kMaxQueuedBytes);
+  if (!has_enough) make_queue_room(entry, cost);
+  if (has_enough || !has_queue_room(entry, cost)) {
     if (entry.is_idle()) peers_.erase(peer);
     serve();  // time has passed
     return std::nullopt;
@@ -46,6 +46,44 @@ std::optional<ServeCore::RequestId> ServeCore::on_request(const Url& peer, std::
   take_turn(peer, entry);
   serve();
   return id;
+}
+
+/// S5. Whether all together leave room for one more of this peer.
+bool ServeCore::has_queue_room(const Peer& entry, std::uint64_t cost) const {
+  if (queued_bytes_ == 0) return true;
+  const std::uint64_t free = kMaxAllQueuedBytes - std::min(kMaxAllQueuedBytes, queued_bytes_);
+  const bool is_lone = entry.requests.empty() && cost <= kLoneRequestBytes;
+  return entry.queued_bytes + cost <= (is_lone ? free : free / kQueueParts);
+}
+
+/// S15.
+void ServeCore::make_queue_room(const Peer& entry, std::uint64_t cost) {
+  for (const UnderWay& each : under_way_) {
+    if (now_ - each.since < kStalled || has_queue_room(entry, cost)) return;
+    Peer* other = find(each.peer, each.serial);
+    if (other == &entry) return;
+    if (other != nullptr) drop_requests(each.peer, *other);
+  }
+}
+
+void ServeCore::drop_requests(const Url& peer, Peer& entry) {
+  const std::size_t kept = entry.is_reading ? 1 : 0;
+  Drop dropped{peer, 0, 0};
+  while (entry.requests.size() > kept) {
+    const Request& request = entry.requests.back();
+    dropped.requests += request.joined;
+    dropped.cost += request.cost;
+    actions_.emplace_back(Forget{request.id});
+    entry.requests.pop_back();
+  }
+  if (dropped.requests == 0) return;
+  entry.waiting -= dropped.requests;
+  entry.queued_bytes -= dropped.cost;
+  queued_bytes_ -= dropped.cost;
+  actions_.emplace_back(std::move(dropped));
+  if (!entry.requests.empty()) return;
+  entry.has_left_over = false;
+  leave_turn(peer, entry);
 }
 
 /// S13. `waiting`: how many requests of the peer wait, without the one that has arrived.
@@ -281,7 +319,9 @@ void ServeCore::begin_send(const Url& peer, Peer& entry, const Ready& ready, Tim
   auto watched = watched_.end();
   if (ready.lane == &unproven_) watched = watched_.insert(watched_.end(), Watched{peer, now});
   count(ready.kind);
-  sends_.emplace(ready.read, Sending{peer, entry.serial, ready.bytes, now, ready.lane, ready.kind, age_, watched});
+  const auto under_way = under_way_.insert(under_way_.end(), UnderWay{peer, entry.serial, now});
+  sends_.emplace(ready.read,
+                 Sending{peer, entry.serial, ready.bytes, now, ready.lane, ready.kind, age_, watched, under_way});
   actions_.emplace_back(Send{ready.read, peer});
 }
 
@@ -295,6 +335,7 @@ void ServeCore::on_sent(ReadId read, bool ok, Time now, std::uint64_t again_byte
   if (ok && sending.kind == major) change_allowance(static_cast<std::int64_t>(sending.bytes));
   sending.lane->serving_bytes -= sending.bytes;
   if (sending.watched != watched_.end()) watched_.erase(sending.watched);
+  under_way_.erase(sending.under_way);
   if (is_stopped_) return;
   const Url& peer = sending.peer;
   if (Peer* entry = find(peer, sending.serial); entry != nullptr) {
@@ -428,6 +469,8 @@ void ServeCore::check_invariants() const {
     serving[reading.lane] += reading.max_bytes;
     ++(reading.kind == major ? major_reads : minor_reads);
   }
+  K2_ASSERT(under_way_.size() == sends_.size());
+  K2_ASSERT(std::ranges::is_sorted(under_way_, {}, &UnderWay::since));
   for (const auto& [id, sending] : sends_) {
     serving[sending.lane] += sending.bytes;
     count_fresh(sending.kind, sending.age);

@@ -35,10 +35,11 @@ namespace kitsune2 {
 ///      again is up to the requester.
 ///  S5  `max_requests_per_peer` requests and kMaxQueuedBytes of them wait for one peer, and kMaxAllQueuedBytes for all;
 ///      further ones are refused. While a request of a peer waits, all of that peer's have at most 1/kQueueParts of
-///      what is left of the room of all, so that something is always left for a peer that asks for the first time. All
-///      reads and responses under way together are held to kMaxServingBytes for peers that have shown that they listen,
-///      and to as much for the others. Rationale: a request is small and its answer is large, so a peer that asks and
-///      does not listen must cost little.
+///      what is left of the room of all, so that something is always left for a peer that asks for the first time; so
+///      has its only one, if that is over kLoneRequestBytes and others wait. All reads and responses under way together
+///      are held to kMaxServingBytes for peers that have shown that they listen, and to as much for the others.
+///      Rationale: a request is small and its answer is large, so a peer that asks and does not listen must cost
+///      little.
 ///  S6  A peer has shown that it listens when it took kProvenBytes on this connection. Until then a response has at
 ///      most kTrust times what it took so far (the first one kFirstResponseBytes, none over kProvenBytes), and a peer
 ///      that has not taken one within kPatience while others wait for room is disconnected. Rationale: a response that
@@ -63,6 +64,11 @@ namespace kitsune2 {
 ///      one that does not read keeps it for as long as it likes. Eight of them would have all the room, and
 ///      whoever proves himself then would get nothing until one of them has ended. With this, forty of them leave
 ///      enough for the next one.
+///  S15 For a request that S5 has no room for, room is made: requests are dropped of the peers that have not taken a
+///      response for kStalled or more, and for longer than the one that asks has; of the one that has not for the
+///      longest at first, and all of them but one that is being read for. Rationale: a peer that asks for much and
+///      reads nothing keeps its requests in the queue for as long as it likes, and one that is gone until its
+///      connection is given up. Seventy of them filled the queue, and everybody else was refused.
 ///  S9  While peers that have shown that they listen and others wait, reads go to the two kinds in turn. Rationale: as
 ///      many peers as there are reads would have all of them otherwise, and no newcomer could ever show that it
 ///      listens.
@@ -109,6 +115,8 @@ class ServeCore {
   static constexpr std::uint64_t kMaxQueuedBytes = 8U << 20;
   static constexpr std::uint64_t kMaxAllQueuedBytes = 64U << 20;
   static constexpr std::uint64_t kQueueParts = 6;
+  static constexpr std::uint64_t kLoneRequestBytes = 64U << 10;
+  static constexpr Duration kStalled = std::chrono::seconds(2);  ///< S15
   static constexpr std::size_t kMostJoined = 64;
   static constexpr std::size_t kFewIds = 3;                 ///< S11
   static constexpr std::uint64_t kRequestCost = 16U << 10;  ///< S11, in bytes
@@ -166,7 +174,14 @@ class ServeCore {
     Url peer;
     friend bool operator==(const Disconnect&, const Disconnect&) = default;
   };
-  using Action = std::variant<Read, Send, Discard, Forget, Disconnect>;
+  /// Requests of `peer` are dropped, each by a `Forget` before this (S15). `cost`: as told by `on_request`.
+  struct Drop {
+    Url peer;
+    std::size_t requests = 0;  ///< those that have joined count each
+    std::uint64_t cost = 0;
+    friend bool operator==(const Drop&, const Drop&) = default;
+  };
+  using Action = std::variant<Read, Send, Discard, Forget, Disconnect, Drop>;
 
   /// The result of a read.
   struct ReadOutcome {
@@ -279,6 +294,12 @@ class ServeCore {
     Url peer;
     Time since;
   };
+  /// A response that is under way.
+  struct UnderWay {
+    Url peer;
+    std::uint64_t serial = 0;
+    Time since;
+  };
   struct Sending {
     Url peer;
     std::uint64_t serial = 0;
@@ -288,10 +309,14 @@ class ServeCore {
     Kind kind = major;
     std::int64_t age = 0;  ///< S11: the one in which the send began
     std::list<Watched>::iterator watched;
+    std::list<UnderWay>::iterator under_way;
   };
   using PeerMap = std::map<Url, Peer>;
 
   Peer* find(const Url& peer, std::uint64_t serial);
+  bool has_queue_room(const Peer& entry, std::uint64_t cost) const;
+  void make_queue_room(const Peer& entry, std::uint64_t cost);
+  void drop_requests(const Url& peer, Peer& entry);
   static bool may_join(const Peer& entry);
   static void note_arrival(Known& known, std::size_t waiting, Time now);
   Lane& lane_of(const Url& peer);
@@ -343,7 +368,8 @@ class ServeCore {
   std::map<Url, Known> known_;
   std::unordered_map<ReadId, Reading> reads_;
   std::unordered_map<ReadId, Sending> sends_;
-  std::list<Watched> watched_;  ///< in the order of sending
+  std::list<Watched> watched_;     ///< in the order of sending
+  std::list<UnderWay> under_way_;  ///< of all of `sends_`, in the order of sending
   std::vector<Action> actions_;
   std::uint64_t queued_bytes_ = 0;
   std::uint64_t next_serial_ = 1;

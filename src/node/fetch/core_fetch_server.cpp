@@ -95,6 +95,15 @@ void FetchServer::on(const ServeCore::Disconnect& disconnect) {
   transport_->disconnect(disconnect.peer, {CloseCode::failure, "a response that was asked for is not taken"});
 }
 
+void FetchServer::on(const ServeCore::Drop& drop) {
+  stats_.requests_refused += drop.requests;
+  transport_->wasted(drop.peer, drop.cost);
+  if (dropped_gate_.open(runtime_.now())) {
+    log::debug("fetch", drop.peer.to_string() + " does not take its responses; dropping " +
+                            std::to_string(drop.requests) + " of its requests" + dropped_gate_.left_out());
+  }
+}
+
 void FetchServer::on(const ServeCore::Read& read) {
   Request& request = requests_.at(read.request);
   std::vector<OpId> ids;

@@ -92,6 +92,7 @@ class FetchServer {
   void on(const ServeCore::Discard& discard) { answers_.erase(discard.read); }
   void on(const ServeCore::Forget& forget) { requests_.erase(forget.request); }
   void on(const ServeCore::Disconnect& disconnect);
+  void on(const ServeCore::Drop& drop);
   void on_read_ended(const ServeCore::Read& read, std::vector<OpId> asked, Result<std::vector<MetaOp>> result);
   void on_sent(const Url& peer, ServeCore::ReadId read, const Answer& answer, const Result<void>& result);
   /// How many of `ops`, from the first on, fit into a message of `most` bytes.
@@ -118,7 +119,7 @@ class FetchServer {
   bool performing_ = false;
   bool stopped_ = false;
   std::function<void()> idle_;
-  log::Gate missing_gate_, refused_gate_, failed_gate_, too_large_gate_;
+  log::Gate missing_gate_, refused_gate_, dropped_gate_, failed_gate_, too_large_gate_;
   Lifetime lifetime_;
 };
 

@@ -423,5 +423,60 @@ TEST(ServeCoreRules, ThoseThatFillTheRoomForRequestsLeaveSomeForANewcomer) {
   for (int i = 0; i < 8; ++i) EXPECT_TRUE(core.on_request(peer(999), 20'000, now)) << i;
 }
 
+/// S15: peers that fill the room for requests, and take no response.
+class ServeCoreDeaf : public ::testing::Test {
+ protected:
+  /// Each has one response under way, and as many requests waiting as it may have.
+  void come(int first, int count) {
+    for (int n = first; n < first + count; ++n) {
+      while (core.on_request(peer(n), 18'000, now)) {
+      }
+      for (const auto& action : core.take_actions()) {
+        if (const auto* read = std::get_if<ServeCore::Read>(&action))
+          core.on_read_ended(read->read, {.has_ops = true, .bytes = 12'000, .ops = 12, .left_over = true}, now);
+      }
+    }
+  }
+  bool asks(int n, std::uint64_t cost = 18'000) { return core.on_request(peer(n), cost, now).has_value(); }
+  void pass(Duration time) { core.on_deadline(now += time); }
+  std::size_t take_dropped() {
+    std::size_t out = 0;
+    for (const auto& action : core.take_actions()) {
+      if (const auto* drop = std::get_if<ServeCore::Drop>(&action)) out += drop->requests;
+    }
+    return out;
+  }
+
+  ServeCore core{{}};
+  Time now{std::chrono::seconds(1)};
+};
+
+TEST_F(ServeCoreDeaf, WhoFillsTheQueueAndTakesNothingLosesItsRequestsToWhoeverAsks) {
+  come(0, 4'000);
+  EXPECT_FALSE(asks(9'000)) << "those who ask may take their responses yet";
+  pass(ServeCore::kStalled);
+  for (int i = 0; i < 64; ++i) EXPECT_TRUE(asks(9'000)) << i;
+  EXPECT_GT(take_dropped(), 64U);
+  core.check_invariants();
+}
+
+TEST_F(ServeCoreDeaf, WhoWaitsLongestWithoutTakingItsResponseLosesItsRequestsFirst) {
+  come(0, 1);
+  pass(ServeCore::kStalled / 2);
+  come(1, 4'000);
+  pass(ServeCore::kStalled / 2);
+  EXPECT_TRUE(asks(9'000)) << "it may have what the first one had";
+  EXPECT_EQ(take_dropped(), 64U);
+  for (int i = 0; i < 64; ++i) asks(0);
+  EXPECT_EQ(take_dropped(), 0U) << "nobody has let a response lie for longer than it has";
+  core.check_invariants();
+}
+
+TEST_F(ServeCoreDeaf, LargeRequestsDoNotFillTheQueueThatALoneOneNeeds) {
+  for (int n = 0; n < 2'000; ++n) asks(n, 1U << 20);
+  EXPECT_TRUE(asks(9'000)) << "a lone request that is not large";
+  EXPECT_FALSE(asks(9'001, 1U << 20));
+}
+
 }  // namespace
 }  // namespace kitsune2
