@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::size_t kOwnNameBytes = 8;
 constexpr std::size_t kFirstNameBytes = 18;  ///< of the name that a dialler makes up for its peer
-constexpr std::size_t kSmallDatagram = NGTCP2_MAX_UDP_PAYLOAD_SIZE;
+static_assert(kLeastDatagram == NGTCP2_MAX_UDP_PAYLOAD_SIZE);
 constexpr std::size_t kMaxReason = 1024;
 constexpr std::size_t kMaxPieces = 16;       ///< of messages, in one datagram
 constexpr std::size_t kMaxLostStreams = 16;  ///< that the peer stopped, and of which it has not acknowledged everything
@@ -338,7 +338,7 @@ ngtcp2_settings Connection::Impl::settings_at(Time now) {
   ngtcp2_settings_default(&settings);
   settings.initial_ts = to_ngtcp2(now);
   settings.rand_ctx.native_handle = this;
-  settings.max_tx_udp_payload_size = std::max(config.datagram_bytes, kSmallDatagram);
+  settings.max_tx_udp_payload_size = std::max(config.datagram_bytes, kLeastDatagram);
   settings.no_tx_udp_payload_size_shaping = 1;
   settings.no_pmtud = 1;
   settings.handshake_timeout = to_ngtcp2(config.handshake_timeout);
@@ -408,7 +408,7 @@ void Connection::Impl::free_library() {
 }
 
 void Connection::Impl::write_close(const ngtcp2_connection_close_error& why, Time now) {
-  std::vector<std::uint8_t> buffer(kSmallDatagram);
+  std::vector<std::uint8_t> buffer(kLeastDatagram);
   ngtcp2_pkt_info info{};
   const ngtcp2_ssize size =
       ngtcp2_conn_write_connection_close(conn, &path.path, &info, buffer.data(), buffer.size(), &why, to_ngtcp2(now));
@@ -650,13 +650,14 @@ void Connection::receive(ByteView datagram, Time now) {
   if (code != 0) me.end_by_library(code, now);
 }
 
-std::optional<Batch> Connection::produce(Time now, std::size_t most) {
+std::optional<Batch> Connection::produce(Time now, std::size_t most, std::size_t largest) {
   Impl& me = *impl_;
   if (me.over()) {
     if (!std::exchange(me.close_due, false) || now >= me.finish_at) return std::nullopt;
     return Batch{*me.close_datagram, me.close_datagram->size()};
   }
-  const std::size_t limit = me.opened ? std::max(me.config.datagram_bytes, kSmallDatagram) : kSmallDatagram;
+  const std::size_t limit =
+      me.opened ? std::max(std::min(me.config.datagram_bytes, largest), kLeastDatagram) : kLeastDatagram;
   // Most batches are small, so that a buffer of this size each would cost more than the copy.
   thread_local std::vector<std::uint8_t> buffer;
   if (buffer.size() < limit * most) buffer.resize(limit * most);
@@ -685,7 +686,7 @@ std::optional<Batch> Connection::produce(Time now, std::size_t most) {
     if (me.opened) ngtcp2_conn_update_pkt_tx_time(me.conn, to_ngtcp2(now));
   }
   if (used == 0) {
-    if (me.over()) return me.close_due ? produce(now, most) : std::nullopt;
+    if (me.over()) return me.close_due ? produce(now, most, largest) : std::nullopt;
     if (ngtcp2_conn_get_expiry(me.conn) <= to_ngtcp2(now)) {
       me.not_before = now + me.stuck_wait;
       me.stuck_wait = std::min(me.stuck_wait * 2, kMostStuckWait);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -17,6 +18,9 @@
 #include "transport/quic/identity.hpp"
 
 namespace kitsune2::quic {
+
+/// What every way must carry (RFC 9000, 14.1).
+inline constexpr std::size_t kLeastDatagram = 1200;
 
 /// Fills the bytes with random ones. Connection ids, reset tokens and what the QUIC library draws come from here; the
 /// keys of TLS do not, because GnuTLS takes its own. So two runs with the same numbers send datagrams of the same sizes
@@ -44,8 +48,9 @@ struct Config {
   Duration handshake_timeout = std::chrono::seconds(60);
   Duration idle_timeout = std::chrono::seconds(60);  ///< the smaller one of the two sides holds
   Duration keep_alive = std::chrono::seconds(5);     ///< zero: none
-  /// The largest datagram that is sent once the handshake is over; before, and if the peer takes no more, 1,200. At
-  /// least 1,200. There is no search for a larger one: a relay loses nothing for its size.
+  /// The largest datagram that is sent once the handshake is over; before, and if the peer takes no more,
+  /// kLeastDatagram. At least that. QUIC does not search for a larger one, because a relay loses nothing for its size.
+  /// Where a way carries less, the owner knows, and tells `produce`.
   std::size_t datagram_bytes = 1452;
   /// What a peer may send ahead of what has been read, on one stream and on all of them.
   std::uint64_t stream_window = 4U << 20;
@@ -96,6 +101,7 @@ class Connection {
  public:
   /// The most datagrams that `produce` gives at once unless the caller says otherwise.
   static constexpr std::size_t kMaxSegments = 10;
+  static constexpr std::size_t kAnySize = std::numeric_limits<std::size_t>::max();
 
   /// Dials. Error: the library refuses (no memory).
   static Result<std::unique_ptr<Connection>> dial(std::shared_ptr<const Identity> own, const Config& config,
@@ -112,8 +118,10 @@ class Connection {
   // --- network
   /// A datagram of the peer. Nonsense in it is dropped without a word.
   void receive(ByteView datagram, Time now);
-  /// What is to be sent now; nullopt: nothing until something else happens. To be called again until then.
-  std::optional<Batch> produce(Time now, std::size_t most = kMaxSegments);
+  /// What is to be sent now, in at most `most` datagrams, none of which is larger than `largest` (at least
+  /// kLeastDatagram) or than the configured size. nullopt: nothing until something else happens. To be called again
+  /// until then. `largest` may be another one each time: what was lost is sent again in datagrams of the new size.
+  std::optional<Batch> produce(Time now, std::size_t most = kMaxSegments, std::size_t largest = kAnySize);
   /// When to call `on_deadline`, and `produce` after it; Time::max(): never.
   Time next_deadline() const;
   void on_deadline(Time now);

@@ -151,10 +151,12 @@ void Endpoint::listen_anywhere(Id id) {
   if (found != entries_.end()) found->second.anywhere = true;
 }
 
-void Endpoint::set_lane(Id id, Lane lane) {
+void Endpoint::set_lane(Id id, Lane lane, std::size_t datagram_bytes) {
   const auto found = entries_.find(id);
-  if (found == entries_.end() || found->second.lane == lane) return;
+  if (found == entries_.end()) return;
   Entry& entry = found->second;
+  entry.datagram_bytes = datagram_bytes;
+  if (entry.lane == lane) return;
   const Time deadline = entry.deadline;
   set_deadline(id, entry, Time::max());
   entry.lane = lane;
@@ -217,7 +219,7 @@ std::optional<Endpoint::Output> Endpoint::produce(Time now, Lane lane) {
     in_turn = false;
     if (entry.lane != lane) continue;
     const bool was_over = entry.connection->closed().has_value();
-    std::optional<Batch> batch = entry.connection->produce(now, most_segments(lane));
+    std::optional<Batch> batch = entry.connection->produce(now, most_segments(lane), entry.datagram_bytes);
     if (!batch) {
       // Nothing more until the connection is touched again; what was sent may be news for the owner.
       const bool ended = !was_over && entry.connection->closed().has_value();

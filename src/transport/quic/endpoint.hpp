@@ -85,8 +85,9 @@ class Endpoint {
     return receive_from_anywhere(datagram, kWhole, now);
   }
   void listen_anywhere(Id id);
-  /// Which way the connection sends from now on; at first by the relay. No-op without it.
-  void set_lane(Id id, Lane lane);
+  /// Which way the connection sends from now on, and how large its datagrams may be there (at least kLeastDatagram; a
+  /// larger one than the configured does not count). At first by the relay, in any size. No-op without it.
+  void set_lane(Id id, Lane lane, std::size_t datagram_bytes = kWhole);
 
   struct Output {
     Id id = 0;
@@ -127,6 +128,7 @@ class Endpoint {
     bool shaking = false;  ///< incoming, in the handshake
     bool anywhere = false;
     Lane lane = Lane::relay;
+    std::size_t datagram_bytes = kWhole;
     Time deadline = Time::max();
     std::vector<ConnectionName> names;
     std::size_t library_bytes = 0;  ///< as counted in that of the endpoint

@@ -163,6 +163,45 @@ TEST(QuicConnection, DatagramsAreSmallUntilTheHandshakeIsOverAndLargeThen) {
   EXPECT_LT(taken, 1'900U) << "about a thousand, and acknowledgements";
 }
 
+TEST(QuicConnection, DatagramsAreNoLargerThanTheOwnerAsksForAndAsTheConfigurationSays) {
+  Pair pair(22);
+  ASSERT_TRUE(pair.open());
+  for (const std::size_t largest : {1200U, 1252U, 1392U, 1452U, 9000U, 0U}) {
+    pair.largest = largest;
+    pair.faults.largest = std::clamp<std::size_t>(largest, kLeastDatagram, 1452);
+    const std::size_t before = pair.datagrams;
+    transfer(pair, pair.client(), pair.server(), {pattern(1'000'000)}, 10s);
+    EXPECT_LT(pair.datagrams - before, 2 * 1'000'000 / pair.faults.largest) << "they are full";
+  }
+}
+
+TEST(QuicConnection, WhatWasTooLargeForTheWayIsSentAgainInSmallerDatagrams) {
+  Pair pair(23);
+  ASSERT_TRUE(pair.open());
+  const Bytes large = pattern(2'000'000);
+  ASSERT_TRUE(pair.client().send(large));
+  std::vector<std::uint8_t> got;
+  const auto has = [&](std::size_t bytes) {
+    return pair.run(20s, [&] {
+      pair.read_all(pair.server(), got);
+      return got.size() >= bytes;
+    });
+  };
+  ASSERT_TRUE(has(500'000));
+  // A line that gets smaller, and an owner that finds out half a second later; then larger, and smaller again.
+  for (const std::size_t largest : {1252U, 1452U, 1200U}) {
+    pair.faults.largest = largest;
+    pair.run(500ms, [&] {
+      pair.read_all(pair.server(), got);
+      return false;
+    });
+    pair.largest = largest;
+    ASSERT_TRUE(has(std::min(got.size() + 400'000, large.size())));
+  }
+  ASSERT_TRUE(has(large.size()));
+  EXPECT_TRUE(std::equal(got.begin(), got.end(), large.begin(), large.end()));
+}
+
 TEST(QuicConnection, AReaderThatPausesMakesThePeerWait) {
   Config config;
   config.stream_window = 100'000;

@@ -256,6 +256,31 @@ TEST(QuicEndpoint, LanesDoNotWaitForEachOther) {
   EXPECT_EQ(a.next_deadline(Lane::direct), Time::max());
 }
 
+TEST(QuicEndpoint, ALaneHasASizeOfDatagramsAndTheOtherOneItsOwn) {
+  Relay relay;
+  Endpoint& a = relay.add(1);
+  Endpoint& b = relay.add(2);
+  const auto to_b = a.dial(b.key(), relay.now).value();
+  ASSERT_TRUE(relay.run(5s, [&] { return a.find(to_b)->is_open(); }));
+  relay.run(1s);
+  // Little enough for a first window; nothing is acknowledged.
+  const auto size_of_next = [&](Lane lane) {
+    EXPECT_TRUE(a.find(to_b)->send(ByteChain(pattern(3000))));
+    a.touched(to_b);
+    const auto out = a.produce(relay.now, lane);
+    while (a.produce(relay.now, lane)) {
+    }
+    relay.now += 20ms;
+    return out ? out->batch.segment_bytes : 0;
+  };
+  a.set_lane(to_b, Lane::direct, 1252);
+  EXPECT_EQ(size_of_next(Lane::direct), 1252U);
+  a.set_lane(to_b, Lane::direct, 1392);
+  EXPECT_EQ(size_of_next(Lane::direct), 1392U);
+  a.set_lane(to_b, Lane::relay);
+  EXPECT_EQ(size_of_next(Lane::relay), 1452U);
+}
+
 TEST(QuicEndpoint, ALateRepetitionOfTheFirstDatagramOpensNothing) {
   Relay relay;
   Endpoint& a = relay.add(1);

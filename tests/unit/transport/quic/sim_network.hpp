@@ -97,7 +97,8 @@ class Pair {
   Faults faults;
   std::string trace;  ///< what went where, when, without its bytes
   std::size_t datagrams = 0;
-  bool cut = false;  ///< nothing passes
+  bool cut = false;                            ///< nothing passes
+  std::size_t largest = Connection::kAnySize;  ///< that either end is asked for
   Time now_{std::chrono::seconds(5)};
 
  private:
@@ -110,7 +111,7 @@ class Pair {
   void flush() {
     for (int from = 0; from < 2; ++from) {
       if (!ends_[from]) continue;
-      while (const auto batch = ends_[from]->produce(now_)) {
+      while (const auto batch = ends_[from]->produce(now_, Connection::kMaxSegments, largest)) {
         for (std::size_t at = 0; at < batch->content.size(); at += batch->segment_bytes)
           put(1 - from, batch->content.slice(at, std::min(batch->segment_bytes, batch->content.size() - at)));
       }
