@@ -179,7 +179,7 @@ class Socket final : public UdpSocket, public std::enable_shared_from_this<Socke
       const auto size = static_cast<std::uint16_t>(segment_bytes);
       std::memcpy(CMSG_DATA(header), &size, sizeof size);
     }
-    // The first call may report what became of an earlier datagram instead.
+    // The first call may report what became of an earlier datagram instead, such as a ping that was too large.
     for (int i = 0; i < 2; ++i) {
       if (sendmsg(socket_.native_handle(), &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return Sent::yes;
       if (errno == EAGAIN || errno == EWOULDBLOCK) {
@@ -191,6 +191,7 @@ class Socket final : public UdpSocket, public std::enable_shared_from_this<Socke
         gso_ = gso_ && errno == EINVAL;
         return Sent::unsupported;
       }
+      if (i == 0) continue;
       if (errno == ENETUNREACH || errno == EHOSTUNREACH || errno == EPERM || errno == EMSGSIZE || errno == EACCES) {
         tell_unreachable_later(to);
         return Sent::yes;
