@@ -1,5 +1,6 @@
-// Direct paths with peers that tell any address, answer or not, from where they like, and with datagrams of anybody:
-// the judge counts after each command. Input: commands of one byte, with bytes of their own.
+// Direct paths with peers that tell any address, answer or not, from where they like, over lines that carry any size,
+// and with datagrams of anybody: the judge counts after each command. Input: commands of one byte, with bytes of their
+// own.
 #include <algorithm>
 #include <chrono>
 #include <string>
@@ -92,6 +93,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         } else if (command < 64) {
           const std::uint8_t path = byte();
           live(id, path, byte());
+        } else {
+          const UdpAddress line = address();
+          judge.carries[line] = 1190 + byte() * 2U;
         }
         break;
       case 5:

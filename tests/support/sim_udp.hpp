@@ -31,6 +31,8 @@ class SimUdp : public std::enable_shared_from_this<SimUdp> {
   Options options;
   /// False: the datagram is lost on its way. `from` as the receiver would see it.
   std::function<bool(const UdpAddress& from, const UdpAddress& to)> passes;
+  /// The largest datagram on the line between two, beside that of the options; without it any.
+  std::function<std::size_t(const UdpAddress& from, const UdpAddress& to)> largest_between;
   std::map<UdpAddress, Count> sent_to;
 
   /// Sockets at `own` if asked for a free port. With `outside`, behind a NAT that is seen there: whom nothing was sent
@@ -141,6 +143,7 @@ inline void SimUdp::send(const UdpAddress& own, const UdpAddress& to, const Byte
 
 inline void SimUdp::carry(const UdpAddress& from, const UdpAddress& to, const Bytes& datagram) {
   if (datagram.size() > options.largest || chance(options.loss) || (passes && !passes(from, to))) return;
+  if (largest_between && datagram.size() > largest_between(from, to)) return;
   UdpAddress inside = to;
   for (const auto& [own, nat] : nats_) {
     // From outside, nobody reaches an address behind a NAT, nor its mapping unless it was sent to.

@@ -15,6 +15,7 @@ constexpr Duration kBusyPing = std::chrono::seconds(1);
 constexpr Duration kIdlePing = std::chrono::seconds(5);
 constexpr Duration kLeastWait = std::chrono::milliseconds(300);
 constexpr Duration kMostWait = std::chrono::seconds(2);
+constexpr unsigned kFullTries = 2;  ///< D4
 constexpr unsigned kMissedToLeave = 2;
 constexpr unsigned kMissedToGiveUp = 6;
 constexpr unsigned kStrikes = 3;
@@ -78,7 +79,7 @@ DirectPaths::Candidate* DirectPaths::used(Peer& peer) {
 
 DirectPaths::Peer& DirectPaths::meet(Id id, const EndpointId& who, Time now) {
   forget_budgets(now);
-  const auto [found, is_new] = peers_.try_emplace(id);
+  const auto [found, is_new] = peers_.try_emplace(id, full_bytes_);
   Peer& peer = found->second;
   if (!is_new) return peer;
   peer.who = who;
@@ -138,9 +139,10 @@ void DirectPaths::forget(Id id, Time now) {
   const auto found = peers_.find(id);
   if (found == peers_.end()) return;
   Peer& peer = found->second;
-  forget_relay_nonce(peer);
+  forget_nonce(peer.relay_nonce);
+  stop_size(peer);
   for (Candidate& candidate : peer.candidates) {
-    forget_nonce(candidate);
+    forget_nonce(candidate.nonce);
     if (candidate.state == State::used) std::erase_if(paths_, [id](const auto& path) { return path.second == id; });
   }
   if (peer.ours) names_.erase(peer.ours->name);
@@ -153,25 +155,25 @@ void DirectPaths::forget(Id id, Time now) {
   forget_budgets(now);
 }
 
-void DirectPaths::forget_nonce(Candidate& candidate) {
-  if (candidate.nonce) nonces_.erase(*candidate.nonce);
-  candidate.nonce.reset();
+void DirectPaths::forget_nonce(std::optional<Nonce>& nonce) {
+  if (nonce) nonces_.erase(*nonce);
+  nonce.reset();
 }
 
-void DirectPaths::forget_relay_nonce(Peer& peer) {
-  if (peer.relay_nonce) nonces_.erase(*peer.relay_nonce);
-  peer.relay_nonce.reset();
+void DirectPaths::stop_size(Peer& peer) {
+  forget_nonce(peer.size_nonce);
+  peer.size.stop();
 }
 
 void DirectPaths::change_way(Id id, Peer& peer) {
   peer.by_path.clear();
   peer.by_relay.clear();
-  forget_relay_nonce(peer);
+  forget_nonce(peer.relay_nonce);
   changed_.push_back(id);
 }
 
 void DirectPaths::schedule(Id id, Peer& peer) {
-  Time at = Time::max();
+  Time at = peer.size.due();
   for (const Candidate& candidate : peer.candidates) at = std::min(at, candidate.due);
   if (at == peer.deadline) return;
   deadlines_.erase({peer.deadline, id});
@@ -210,7 +212,7 @@ void DirectPaths::on_relay_probe(const EndpointId& from, ByteView datagram, Time
     if (peer.who != from || peer.relay_nonce != probe->nonce || probe->name != peer.theirs->name ||
         !is_authentic(datagram, {.pinger = own_, .pinged = peer.who}, peer.theirs->key))
       return;
-    forget_relay_nonce(peer);
+    forget_nonce(peer.relay_nonce);
     peer.relay_missed = 0;
     peer.by_relay.add(now - peer.relay_sent);
     compare(id, peer, now);
@@ -220,7 +222,7 @@ void DirectPaths::on_relay_probe(const EndpointId& from, ByteView datagram, Time
 void DirectPaths::on_relay_lost(Time now) {
   for (auto& [id, peer] : peers_) {
     peer.by_relay.clear();
-    forget_relay_nonce(peer);
+    forget_nonce(peer.relay_nonce);
     if (peer.yielded) take_back(id, peer, now);
   }
 }
@@ -252,7 +254,7 @@ void DirectPaths::answer(Id id, Peer& peer, const UdpAddress& from, const Nonce&
     const auto count = static_cast<std::size_t>(std::ranges::count_if(peer.candidates, &Candidate::observed));
     if (count >= kMaxObserved) {
       const auto oldest = std::ranges::find_if(peer.candidates, is_observed);
-      forget_nonce(*oldest);
+      forget_nonce(oldest->nonce);
       peer.candidates.erase(oldest);
     }
     candidate = &peer.candidates.emplace_back();
@@ -271,16 +273,22 @@ void DirectPaths::on_pong(const UdpAddress& from, ByteView datagram, const Direc
   const Id id = found->second;
   Peer& peer = peers_.at(id);
   Candidate* candidate = find(peer, from);
-  if (candidate == nullptr || candidate->nonce != probe.nonce || probe.name != peer.theirs->name ||
+  if (candidate == nullptr || probe.name != peer.theirs->name ||
       !is_authentic(datagram, {.pinger = own_, .pinged = peer.who}, peer.theirs->key))
     return;
-  forget_nonce(*candidate);
+  if (candidate->state == State::used && peer.size_nonce == probe.nonce) {
+    on_pong_of_size(id, peer, now);
+    return;
+  }
+  if (candidate->nonce != probe.nonce) return;
+  forget_nonce(candidate->nonce);
   const Duration round_trip = now - candidate->sent;
   switch (candidate->state) {
     case State::resting:
       break;
     case State::asking:  // D4
       candidate->state = State::measuring;
+      candidate->bytes = full_bytes_;
       candidate->tries = 0;
       candidate->due = now;
       break;
@@ -300,10 +308,20 @@ void DirectPaths::on_pong(const UdpAddress& from, ByteView datagram, const Direc
 
 void DirectPaths::on_pong_of_path(Id id, Peer& peer, Candidate& path, Time now) {
   peer.missed = 0;
-  if (peer.suspended) change_way(id, peer);
+  if (peer.suspended) {
+    change_way(id, peer);
+    peer.size.fall(now);
+  }
   peer.suspended = false;
   if (now - peer.used_since > kStrikeTime) path.rounds = 0;
   path.due = now + (peer.busy ? kBusyPing : kIdlePing);
+}
+
+void DirectPaths::on_pong_of_size(Id id, Peer& peer, Time now) {
+  forget_nonce(peer.size_nonce);
+  peer.size.on_answer(now);
+  change_way(id, peer);
+  schedule(id, peer);
 }
 
 /// D7.
@@ -315,7 +333,7 @@ void DirectPaths::use(Id id, Peer& peer, Candidate& candidate, Time now) {
       candidate.due = Time::max();
       return;
     }
-    forget_nonce(*before);
+    forget_nonce(before->nonce);
     before->state = State::resting;
     before->due = Time::max();
     std::erase_if(paths_, [id](const auto& path) { return path.second == id; });
@@ -323,6 +341,8 @@ void DirectPaths::use(Id id, Peer& peer, Candidate& candidate, Time now) {
   candidate.state = State::used;
   candidate.due = now + kBusyPing;
   paths_.emplace(candidate.address, id);
+  stop_size(peer);
+  peer.size.begin(candidate.bytes, now);
   peer.has_path = true;
   peer.suspended = false;
   peer.yielded = false;
@@ -401,13 +421,14 @@ void DirectPaths::on_deadline(Time now) {
         if (candidate.due <= now) on_due(id, peer, candidate, now);
       }
     }
+    ping_size(id, peer, now);
     schedule(id, peer);
   }
 }
 
 void DirectPaths::on_due(Id id, Peer& peer, Candidate& candidate, Time now) {
   if (candidate.nonce) {
-    forget_nonce(candidate);
+    forget_nonce(candidate.nonce);
     if (!on_no_answer(id, peer, candidate, now)) return;
   }
   if (candidate.state == State::resting) {
@@ -419,7 +440,12 @@ void DirectPaths::on_due(Id id, Peer& peer, Candidate& candidate, Time now) {
 
 bool DirectPaths::on_no_answer(Id id, Peer& peer, Candidate& candidate, Time now) {
   if (candidate.state != State::used) {
-    if (++candidate.tries < kTries) return true;
+    ++candidate.tries;
+    if (candidate.state == State::measuring && candidate.bytes > DatagramSize::kBase && candidate.tries >= kFullTries) {
+      candidate.bytes = DatagramSize::kBase;
+      candidate.tries = 0;
+    }
+    if (candidate.tries < kTries) return true;
     rest(candidate, now);
     if (peer.has_path) candidate.due = Time::max();
     return false;
@@ -443,6 +469,7 @@ void DirectPaths::rest(Candidate& candidate, Time now) {
 /// D8, D10.
 void DirectPaths::suspend(Id id, Peer& peer, Candidate& path, Time now) {
   peer.suspended = true;
+  stop_size(peer);
   change_way(id, peer);
   peer.strikes = peer.strikes > 0 && now - peer.strike <= kStrikeTime ? peer.strikes + 1 : 1;
   if (peer.strikes == 1) peer.strike = now;
@@ -460,7 +487,8 @@ void DirectPaths::give_up(Id id, Peer& peer, Candidate& path, Time now) {
   peer.missed = 0;
   std::erase_if(paths_, [id](const auto& one) { return one.second == id; });
   change_way(id, peer);
-  forget_nonce(path);
+  stop_size(peer);
+  forget_nonce(path.nonce);
   for (Candidate& other : peer.candidates) {
     if (other.state == State::resting) other.due = std::max(now, other.held);
   }
@@ -474,42 +502,64 @@ void DirectPaths::ping(Id id, Peer& peer, Candidate& candidate, Time now) {
     return;
   }
   if (is_unproven) peer.budget->pings.take(now);
-  DirectProbe probe{DirectProbe::Kind::ping, peer.theirs->name, {}};
-  random_(probe.nonce);
+  const DirectProbe probe = make_ping(id, peer, DirectProbe::Kind::ping);
   candidate.nonce = probe.nonce;
-  nonces_[probe.nonce] = id;
   candidate.sent = now;
   Duration wait = kFirstWait * (1U << candidate.tries);
+  std::size_t bytes = is_unproven ? DirectProbe::kBytes : candidate.bytes;
   if (candidate.state == State::used) {
-    wait = std::clamp<Duration>(candidate.round_trip * 4, kLeastWait, kMostWait);
-    wait = std::min(wait * (1U << std::min(peer.missed, kMissedToGiveUp)), kMostWait);
+    wait = std::min(wait_of(candidate) * (1U << std::min(peer.missed, kMissedToGiveUp)), kMostWait);
+    bytes = peer.suspended ? DatagramSize::kBase : peer.size.bytes();
   }
   candidate.due = now + wait;
-  const std::size_t size = is_unproven ? DirectProbe::kBytes : full_bytes_;
-  packets_.push_back(
-      {candidate.address, peer.who, encode_probe(probe, {.pinger = own_, .pinged = peer.who}, peer.theirs->key, size)});
+  send_ping(peer, probe, candidate.address, bytes);
   if (candidate.state != State::used) return;
   ping_relay(id, peer, now);
   peer.busy = false;
+}
+
+DirectProbe DirectPaths::make_ping(Id id, const Peer& peer, DirectProbe::Kind kind) {
+  DirectProbe out{kind, peer.theirs->name, {}};
+  random_(out.nonce);
+  nonces_[out.nonce] = id;
+  return out;
+}
+
+void DirectPaths::send_ping(const Peer& peer, const DirectProbe& probe, const std::optional<UdpAddress>& to,
+                            std::size_t bytes) {
+  const ProbeEnds ends{.pinger = own_, .pinged = peer.who};
+  packets_.push_back({to, peer.who, encode_probe(probe, ends, peer.theirs->key, bytes)});
+}
+
+Duration DirectPaths::wait_of(const Candidate& path) {
+  return std::clamp<Duration>(path.round_trip * 4, kLeastWait, kMostWait);
+}
+
+void DirectPaths::ping_size(Id id, Peer& peer, Time now) {
+  if (peer.size.due() > now) return;
+  forget_nonce(peer.size_nonce);
+  const Candidate& path = *used(peer);
+  const std::optional<std::size_t> bytes = peer.size.on_due(now, wait_of(path));
+  if (!bytes) return;
+  const DirectProbe probe = make_ping(id, peer, DirectProbe::Kind::ping);
+  peer.size_nonce = probe.nonce;
+  send_ping(peer, probe, path.address, *bytes);
 }
 
 void DirectPaths::ping_relay(Id id, Peer& peer, Time now) {
   if (peer.suspended) return;
   if (peer.relay_nonce) {
     if (now - peer.relay_sent < kRelayWait) return;
-    forget_relay_nonce(peer);
+    forget_nonce(peer.relay_nonce);
     peer.by_relay.clear();
     if (++peer.relay_missed >= kRelayMissed && peer.yielded) take_back(id, peer, now);
   }
   const Duration each = !peer.by_relay.is_full() ? kBusyPing : peer.busy || peer.yielded ? kIdlePing : kRelaySeldom;
   if (peer.relay_sent != Time::min() && now - peer.relay_sent < each) return;
-  DirectProbe probe{DirectProbe::Kind::relay_ping, peer.theirs->name, {}};
-  random_(probe.nonce);
+  const DirectProbe probe = make_ping(id, peer, DirectProbe::Kind::relay_ping);
   peer.relay_nonce = probe.nonce;
-  nonces_[probe.nonce] = id;
   peer.relay_sent = now;
-  packets_.push_back(
-      {{}, peer.who, encode_probe(probe, {.pinger = own_, .pinged = peer.who}, peer.theirs->key, DirectProbe::kBytes)});
+  send_ping(peer, probe, std::nullopt, DirectProbe::kBytes);
 }
 
 // ---------------------------------------------------------------- what the owner asks
@@ -519,6 +569,11 @@ std::optional<UdpAddress> DirectPaths::route(Id id) const {
   if (found == peers_.end() || !found->second.has_path || found->second.suspended || found->second.yielded)
     return std::nullopt;
   return std::ranges::find(found->second.candidates, State::used, &Candidate::state)->address;
+}
+
+std::size_t DirectPaths::datagram_bytes(Id id) const {
+  const auto found = peers_.find(id);
+  return found == peers_.end() || !found->second.has_path ? DatagramSize::kBase : found->second.size.bytes();
 }
 
 std::optional<DirectPaths::Packet> DirectPaths::next_packet() {

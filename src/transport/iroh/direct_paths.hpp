@@ -15,6 +15,7 @@
 
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/time.hpp"
+#include "transport/iroh/datagram_size.hpp"
 #include "transport/iroh/direct_packets.hpp"
 #include "transport/udp.hpp"
 
@@ -65,8 +66,10 @@ class RoundTrips {
 ///      without a connection. *Rationale*: a hostile peer may name anybody's address, and connect again as often as it
 ///      likes.
 ///  D4  One that has answered gets a ping as large as the largest datagram. When that is answered, too, the
-///      address is a path. No answer to three: as if nothing had come back. *Rationale*: QUIC does not
-///      search for a smaller size.
+///      address is a path. No answer to two: a ping of DatagramSize::kBase. When that is answered, the address is a
+///      path for datagrams of that size, and larger ones are searched for while it is used (D13). No answer to three of
+///      these: as if nothing had come back. *Rationale*: on most lines the first size passes; on the others the relay
+///      carries everything for a second or two more.
 ///  D5  A pong counts if it answers the last ping to this address, comes from it, and is authentic: the
 ///      owner of the offer has made it for a ping of this node. *Rationale*: a peer may tell the offer of
 ///      another node as its own, and everything for the peer would be sent there.
@@ -80,7 +83,10 @@ class RoundTrips {
 ///  D8  The path in use is pinged each second, or each 5 s if nothing was sent. A ping without an answer in
 ///      four round trips (0.3 to 2 s, doubling) is repeated. After the second one the peer is sent to
 ///      through the relay, and pings go on; with a pong the path is used again. After the sixth the path is
-///      given up, and all addresses are tried.
+///      given up, and all addresses are tried. A ping is as large as the datagrams that may be sent, but while the
+///      peer is sent to through the relay for this, it has DatagramSize::kBase, and so have the datagrams with its
+///      pong. *Rationale*: a path that has got smaller and one that was gone look alike; on the latter the full size is
+///      back after one more round trip.
 ///  D9  "Unreachable" of the network makes the next ping due at once, or 0.3 s after the last one, and
 ///      nothing more: the missing answers decide. *Rationale*: anybody can forge it.
 ///  D10 A path that was left three times within a minute is given up, for 60 s at least. *Rationale*: what
@@ -96,6 +102,11 @@ class RoundTrips {
 ///      answered in 5 s each, or when the relay is lost. *Rationale*: what this node sends itself delays pings, but
 ///      seldom all of four; what goes directly costs the relay nothing; and two ways that are slow in turn must not
 ///      have much sent again.
+///  D13 Of a path in use DatagramSize says how large datagrams may be, and which pings look for a larger size, beside
+///      those of D8, and not while those are not answered (D8). To one of them D5 applies; its round trip does not
+///      count. Another size is another way for D11 and D12. *Rationale*: each side finds the size of its own direction.
+///      A peer that answers none of these pings has smaller datagrams sent to it, and few pings; it cannot answer one
+///      that it has not got, because it does not know the eight random bytes.
 /// Pure. Thread rule: confined to the owner's strand.
 class DirectPaths {
  public:
@@ -140,9 +151,11 @@ class DirectPaths {
 
   /// Where to send to; nullopt: through the relay.
   std::optional<UdpAddress> route(Id peer) const;
+  /// The largest datagram of QUIC that may be sent on the peer's path; without one, DatagramSize::kBase.
+  std::size_t datagram_bytes(Id peer) const;
   /// Next one to be sent; nullopt: none.
   std::optional<Packet> next_packet();
-  /// A peer whose route may have changed; nullopt: none.
+  /// A peer whose route, or the size of datagrams on it, may have changed; nullopt: none.
   std::optional<Id> next_changed();
   std::size_t size() const { return peers_.size(); }
 
@@ -157,6 +170,7 @@ class DirectPaths {
     unsigned tries = 0;   ///< pings of this round without an answer
     unsigned rounds = 0;  ///< without success, in a row
     std::optional<Nonce> nonce;
+    std::size_t bytes = 0;  ///< D4: of the pings that make it a path, or of that which has
     Time sent{};
     Time due{};               ///< the next ping, or the end of waiting for the last one
     Time held = Time::min();  ///< not tried before (D10)
@@ -170,6 +184,8 @@ class DirectPaths {
     Time until{};  ///< without a connection, when it is forgotten
   };
   struct Peer {
+    explicit Peer(std::size_t full_bytes) : size(full_bytes) {}
+
     EndpointId who{};
     Budget* budget = nullptr;  ///< in budgets_
     std::optional<DirectOffer> ours, theirs;
@@ -183,6 +199,8 @@ class DirectPaths {
     unsigned strikes = 0;
     Time strike{}, used_since{};
     RoundTrips by_path, by_relay;  ///< since the way changed
+    DatagramSize size;             ///< D13: of the path in use
+    std::optional<Nonce> size_nonce;
     std::optional<Nonce> relay_nonce;
     Time relay_sent = Time::min();
     unsigned relay_missed = 0;
@@ -202,6 +220,7 @@ class DirectPaths {
   void answer(Id id, Peer& peer, const UdpAddress& from, const Nonce& nonce, Time now);
   void on_pong(const UdpAddress& from, ByteView datagram, const DirectProbe& probe, Time now);
   void on_pong_of_path(Id id, Peer& peer, Candidate& path, Time now);
+  void on_pong_of_size(Id id, Peer& peer, Time now);
   void use(Id id, Peer& peer, Candidate& candidate, Time now);
   void on_due(Id id, Peer& peer, Candidate& candidate, Time now);
   /// Whether the candidate is pinged.
@@ -210,8 +229,15 @@ class DirectPaths {
   void suspend(Id id, Peer& peer, Candidate& path, Time now);
   void give_up(Id id, Peer& peer, Candidate& path, Time now);
   static void rest(Candidate& candidate, Time now);
-  void forget_nonce(Candidate& candidate);
-  void forget_relay_nonce(Peer& peer);
+  void forget_nonce(std::optional<Nonce>& nonce);
+  /// A ping to the peer, which is not sent yet, with a nonce that is remembered.
+  DirectProbe make_ping(Id id, const Peer& peer, DirectProbe::Kind kind);
+  void send_ping(const Peer& peer, const DirectProbe& probe, const std::optional<UdpAddress>& to, std::size_t bytes);
+  /// D13.
+  void ping_size(Id id, Peer& peer, Time now);
+  void stop_size(Peer& peer);
+  /// How long an answer on the path may take at first.
+  static Duration wait_of(const Candidate& path);
   /// The way of the peer's datagrams is another one, or is about to be.
   void change_way(Id id, Peer& peer);
   /// D11.

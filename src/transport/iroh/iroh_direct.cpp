@@ -21,6 +21,8 @@ bool is_loopback(const Url& relay) {
   return address && scope_of(*address) == AddressScope::loopback;
 }
 
+static_assert(DatagramSize::kBase == quic::kLeastDatagram);
+
 /// All addresses, of both kinds; where the relay is on loopback, that one.
 UdpAddress default_bind(bool loopback) { return loopback ? UdpAddress::v4(127, 0, 0, 1, 0) : UdpAddress{}; }
 
@@ -105,11 +107,17 @@ void IrohTransport::apply_routes() {
   if (!direct_) return;
   while (const std::optional<Id> id = direct_->next_changed()) {
     const std::optional<UdpAddress> route = direct_->route(*id);
-    endpoint_.set_lane(*id, route ? quic::Lane::direct : quic::Lane::relay);
+    const std::size_t bytes = direct_->datagram_bytes(*id);
+    if (route) {
+      endpoint_.set_lane(*id, quic::Lane::direct, bytes);
+    } else {
+      endpoint_.set_lane(*id, quic::Lane::relay);
+    }
     const auto found = links_.find(*id);
     if (found == links_.end()) continue;
-    log::debug(kArea,
-               found->second->url.to_string() + ": reached " + (route ? "at " + route->to_string() : "by the relay"));
+    const std::string way =
+        route ? "at " + route->to_string() + ", " + std::to_string(bytes) + " bytes a datagram" : "by the relay";
+    log::debug(kArea, found->second->url.to_string() + ": reached " + way);
   }
 }
 

@@ -30,7 +30,7 @@ class WalledBinder final : public UdpBinder {
   Result<std::shared_ptr<UdpSocket>> bind(const UdpAddress& address, UdpHandlers handlers) override {
     auto on_datagrams = std::move(handlers.on_datagrams);
     handlers.on_datagrams = [this, on_datagrams](const UdpAddress& from, Bytes content, std::size_t bytes) {
-      if (!wall) on_datagrams(from, std::move(content), bytes);
+      if (!wall && bytes <= largest) on_datagrams(from, std::move(content), bytes);
     };
     auto on_unreachable = std::move(handlers.on_unreachable);
     handlers.on_unreachable = [this, on_unreachable](const UdpAddress& to) {
@@ -45,6 +45,7 @@ class WalledBinder final : public UdpBinder {
   void close_real() { std::exchange(socket_, nullptr)->close(); }
 
   std::atomic<bool> wall = false;
+  std::atomic<std::size_t> largest = 65'535;  ///< datagram that comes through
   std::atomic<int> unreachable = 0;
 
  private:
@@ -208,6 +209,38 @@ TEST(DirectSockets, ATransferLeavesTheRelayAndComesBackWhenTheSocketDoes) {
   ASSERT_TRUE(RealNode::until([&] { return !a.is_direct(); }));
   EXPECT_TRUE(RealNode::until([&] { return a.binder->unreachable > 0; }));
 
+  EXPECT_TRUE(b.heard() == sent) << "each once, and in order";
+  EXPECT_EQ(a.disconnects + b.disconnects + a.failures + b.failures, 0);
+}
+
+TEST(DirectSockets, ALineThatCarriesNoLargeDatagramsIsUsedAndOneThatGetsSmallerToo) {
+  auto server = RelayServer::start({});
+  ASSERT_TRUE(server.has_value());
+  const std::string relay = "http://" + (*server)->address();
+  RealNode a(relay, 1), b(relay, 2);
+  ASSERT_TRUE(RealNode::until([&] { return a.url() && b.url(); }));
+  const Url to_a = *a.url(), to_b = *b.url();
+  std::vector<std::string> sent;
+  const auto transfer = [&](std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) {
+      sent.push_back(std::to_string(sent.size()) + std::string(200'000, 'x'));
+      a.send(to_b, sent.back());
+    }
+    return RealNode::until([&] { return b.heard_count() == sent.size(); });
+  };
+  const auto leaves_the_relay = [&] {
+    return RealNode::until([&] {
+      const std::uint64_t before = (*server)->stats().iroh.bytes_received;
+      return transfer(10) && (*server)->stats().iroh.bytes_received - before < 100'000U;
+    });
+  };
+  a.binder->largest = b.binder->largest = 1392;
+  ASSERT_TRUE(transfer(1));
+  b.send(to_a, "hello");
+  ASSERT_TRUE(RealNode::until([&] { return a.is_direct() && b.is_direct(); }));
+  EXPECT_TRUE(leaves_the_relay());
+  a.binder->largest = b.binder->largest = 1252;
+  EXPECT_TRUE(leaves_the_relay());
   EXPECT_TRUE(b.heard() == sent) << "each once, and in order";
   EXPECT_EQ(a.disconnects + b.disconnects + a.failures + b.failures, 0);
 }

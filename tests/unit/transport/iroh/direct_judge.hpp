@@ -70,6 +70,7 @@ class DirectJudge {
   void answer(std::size_t number, const UdpAddress& from) { answer(number, from, to_peer(pings.at(number).peer)); }
   void answer(std::size_t number, const UdpAddress& from, const iroh::ProbeEnds& ends) {
     Ping& ping = pings.at(number);
+    if (const auto line = carries.find(ping.to); line != carries.end() && ping.size > line->second) return;
     const iroh::DirectOffer offer = offer_of(ping.peer, {});
     const bool is_between_us = ends.pinger == endpoint_of(kOwn) && ends.pinged == endpoint_of(ping.peer);
     // The last one to the address, and nobody answers twice.
@@ -77,6 +78,10 @@ class DirectJudge {
     paths_.on_probe(
         from, iroh::encode_probe({iroh::DirectProbe::Kind::pong, offer.name, ping.nonce}, ends, offer.key, 0), now);
     if (counts) note_answer(ping);
+    // D13. Nothing has happened to the way since it was sent, and nobody waits for less.
+    if (counts && ping.of_size && ping.changes == ways_[ping.peer].changes &&
+        now - ping.at < std::chrono::milliseconds(300))
+      K2_ASSERT(paths_.datagram_bytes(ping.peer) == ping.size);
     look();
     answered_.reset();
   }
@@ -173,6 +178,7 @@ class DirectJudge {
     now = until;
   }
   std::optional<UdpAddress> route(Id id) const { return paths_.route(id); }
+  std::size_t bytes(Id id) const { return paths_.datagram_bytes(id); }
   iroh::DirectPaths& paths() { return paths_; }
 
   struct Ping {
@@ -181,12 +187,15 @@ class DirectJudge {
     UdpAddress to;
     std::size_t size = 0;
     std::array<std::uint8_t, 8> nonce{};
+    bool of_size = false;       ///< D13: looks for a larger size of the path in use
+    std::uint64_t changes = 0;  ///< of the way, before it was sent
     bool answered = false;
     bool forgotten = false;
     Duration round_trip{};
     std::uint64_t answer = 0;  ///< its number among all answers
   };
-  std::vector<Ping> pings;  ///< all that were sent to an address
+  std::vector<Ping> pings;                    ///< all that were sent to an address
+  std::map<UdpAddress, std::size_t> carries;  ///< what is larger does not arrive there; without one all does
   struct RelayPing {
     Time at{};
     Id peer = 0;
@@ -218,9 +227,21 @@ class DirectJudge {
   }
   bool is_last(std::size_t number) const {
     for (std::size_t i = number + 1; i < pings.size(); ++i) {
-      if (pings[i].peer == pings[number].peer && pings[i].to == pings[number].to) return false;
+      if (pings[i].peer == pings[number].peer && pings[i].to == pings[number].to &&
+          pings[i].of_size == pings[number].of_size)
+        return false;
     }
     return true;
+  }
+  /// The size of the ping to the address that was answered last; 0: none was.
+  std::size_t last_answered(Id id, const UdpAddress& to) const {
+    const Ping* last = nullptr;
+    for (const Ping& ping : pings) {
+      if (ping.peer == id && ping.to == to && ping.answered && !ping.forgotten &&
+          (last == nullptr || ping.answer > last->answer))
+        last = &ping;
+    }
+    return last == nullptr ? 0 : last->size;
   }
   /// D2, without what depends on what was told.
   bool may_be_sent_to(Id id, const UdpAddress& to) const {
@@ -257,7 +278,10 @@ class DirectJudge {
     ping.answered = true;
     ping.round_trip = now - ping.at;
     ping.answer = ++answers_;
-    if constexpr (std::is_same_v<Any, Ping>) answered_ = ping;
+    if constexpr (std::is_same_v<Any, Ping>) {
+      if (ping.of_size) return;
+      answered_ = ping;
+    }
     answer_of_ = ping.peer;
   }
 
@@ -275,6 +299,7 @@ class DirectJudge {
     }
     for (const auto& [id, offer] : theirs_) {
       check_route(id);
+      check_size(id);
       check_choice(id, changed.contains(id));
     }
     answer_of_.reset();
@@ -286,7 +311,7 @@ class DirectJudge {
     Duration least = Duration::max();
     std::vector<const Ping*> all;
     for (const Ping& ping : pings) {
-      if (ping.peer == id && ping.to == path && ping.answer > ways_.at(id).answers && !ping.forgotten)
+      if (ping.peer == id && ping.to == path && ping.answer > ways_.at(id).answers && !ping.forgotten && !ping.of_size)
         all.push_back(&ping);
     }
     for (auto one = all.rbegin(); one != all.rend() && count < 4; ++one, ++count)
@@ -374,7 +399,7 @@ class DirectJudge {
           ping.answer < answered_->answer && (last == nullptr || ping.answer > last->answer))
         last = &ping;
     }
-    return last != nullptr && last->size != kFull;
+    return last != nullptr && last->size == iroh::DirectProbe::kBytes;
   }
 
   /// D11.
@@ -392,7 +417,8 @@ class DirectJudge {
     K2_ASSERT(probe->kind == iroh::DirectProbe::Kind::relay_ping && who == endpoint_of(id));
     K2_ASSERT(theirs_.contains(id) && ours_.contains(id) && iroh::is_authentic(content, to_peer(id), theirs_[id].key));
     // With one of the path.
-    K2_ASSERT(!pings.empty() && pings.back().peer == id && pings.back().at == now && pings.back().size == kFull);
+    K2_ASSERT(!pings.empty() && pings.back().peer == id && pings.back().at == now && !pings.back().of_size);
+    K2_ASSERT(pings.back().size >= iroh::DatagramSize::kBase);
     std::size_t answered = 0;
     bool is_newest = true;
     for (auto ping = relay_pings.rbegin(); ping != relay_pings.rend(); ++ping) {
@@ -433,24 +459,32 @@ class DirectJudge {
     K2_ASSERT(theirs_.contains(id) && ours_.contains(id) && iroh::is_authentic(content, to_peer(id), theirs_[id].key));
     K2_ASSERT(may_be_sent_to(id, to));
     K2_ASSERT(std::ranges::count(theirs_[id].addresses, to) != 0 || heard_from_.contains({id, to}));
-    pings.push_back({now, id, to, content.size(), probe->nonce});
-    if (content.size() == kFull) {
+    const Way& way = ways_[id];
+    // One that makes a path follows the answer to a small one.
+    const bool of_size = (paths_.route(id) == to || way.yielded == to) && content.size() > paths_.datagram_bytes(id) &&
+                         last_answered(id, to) >= iroh::DatagramSize::kBase;
+    pings.push_back({now, id, to, content.size(), probe->nonce, of_size, way.changes});
+    if (content.size() != iroh::DirectProbe::kBytes) {
+      // S2.
+      K2_ASSERT(content.size() == iroh::DatagramSize::kBase ||
+                (content.size() > iroh::DatagramSize::kBase && content.size() <= kFull &&
+                 (kFull - content.size()) % iroh::DatagramSize::kStep == 0));
+      if (of_size) check_search(id);
       // D4.
       K2_ASSERT(std::ranges::any_of(pings, [&](const Ping& ping) {
         return ping.peer == id && ping.to == to && ping.answered && !ping.forgotten;
       }));
       // D9: a path in use is not pinged more often, whatever the network says.
-      if (paths_.route(id) == to) {
+      if (paths_.route(id) == to && !of_size) {
         const auto before = std::find_if(pings.rbegin() + 1, pings.rend(), [&](const Ping& ping) {
-          return ping.peer == id && ping.to == to && !ping.forgotten;
+          return ping.peer == id && ping.to == to && !ping.forgotten && !ping.of_size;
         });
         K2_ASSERT(before != pings.rend() && now - before->at >= std::chrono::milliseconds(300));
       }
       return;
     }
     // D3.
-    K2_ASSERT(content.size() == iroh::DirectProbe::kBytes);
-    const auto is_small = [](const Ping& ping) { return ping.size != kFull; };
+    const auto is_small = [](const Ping& ping) { return ping.size == iroh::DirectProbe::kBytes; };
     check_budget(pings, iroh::DirectPaths::kTotalBudget, iroh::DirectPaths::kTotalEach, is_small);
     check_budget(pings, iroh::DirectPaths::kPeerBudget, iroh::DirectPaths::kPeerEach,
                  [&](const Ping& ping) { return is_small(ping) && ping.peer == id; });
@@ -462,14 +496,36 @@ class DirectJudge {
     if (!route) return;
     unsigned unanswered = 0;
     for (auto ping = pings.rbegin(); ping != pings.rend(); ++ping) {
-      if (ping->peer != id || ping->to != *route || ping->forgotten) continue;
+      if (ping->peer != id || ping->to != *route || ping->forgotten || ping->of_size) continue;
       if (ping->answered) {
-        K2_ASSERT(ping->size == kFull && unanswered <= 2);
+        K2_ASSERT(ping->size >= iroh::DatagramSize::kBase && unanswered <= 2);
         return;
       }
       ++unanswered;
     }
     K2_ASSERT(false);
+  }
+
+  /// D4, D8, D13: datagrams are as large as a ping that was answered there; after a while without answers, as the last
+  /// one that was.
+  void check_size(Id id) {
+    const auto route = paths_.route(id);
+    if (!route) return;
+    const std::size_t bytes = paths_.datagram_bytes(id);
+    K2_ASSERT(std::ranges::any_of(pings, [&](const Ping& ping) {
+      return ping.peer == id && ping.to == *route && ping.answered && !ping.forgotten && ping.size == bytes;
+    }));
+    const Way& way = ways_[id];
+    if (route != way.route && route != way.yielded && answered_ && answered_->peer == id && answered_->to == *route)
+      K2_ASSERT(bytes == answered_->size);
+  }
+  /// S3, S4: a search is a few pings, and searches are seldom. That one begins anew because the path was gone happens
+  /// three times a minute (D10).
+  void check_search(Id id) const {
+    std::size_t count = 0;
+    for (auto ping = pings.rbegin(); ping != pings.rend() && now - ping->at <= std::chrono::minutes(1); ++ping)
+      count += ping->peer == id && ping->of_size ? 1 : 0;
+    K2_ASSERT(count <= 100);
   }
 
   const bool loopback_;

@@ -38,6 +38,11 @@ class DirectPathsTest : public ::testing::Test {
     }
     FAIL() << "no ping to " << at.to_string();
   }
+  static std::vector<std::size_t> sizes_of(const std::vector<DirectJudge::Ping>& pings) {
+    std::vector<std::size_t> out;
+    for (const auto& ping : pings) out.push_back(ping.size);
+    return out;
+  }
   std::size_t pings_to(const UdpAddress& at) const {
     return static_cast<std::size_t>(std::ranges::count(judge.pings, at, &DirectJudge::Ping::to));
   }
@@ -108,12 +113,91 @@ TEST_F(DirectPathsTest, AnAddressIsUsedAfterASmallAndALargePingWereAnswered) {
   EXPECT_EQ(judge.route(1), far(1));
 }
 
-TEST_F(DirectPathsTest, AnAddressThroughWhichLargeDatagramsDoNotPassIsNotUsed) {
+TEST_F(DirectPathsTest, AnAddressThroughWhichNoDatagramOfQuicPassesIsNotUsed) {
   meet(1, {far(1)});
   answer(far(1), 10ms);
   judge.pass(20s);
   EXPECT_FALSE(judge.route(1));
-  EXPECT_EQ(pings_to(far(1)), 4U) << "one small one and three large ones";
+  EXPECT_EQ(sizes_of(judge.pings), (std::vector<std::size_t>{37, 1452, 1452, 1200, 1200, 1200}));
+}
+
+TEST_F(DirectPathsTest, ALineForSmallDatagramsIsUsedForTheLargestThatItCarries) {
+  for (const std::size_t largest : {1200U, 1231U, 1232U, 1252U, 1372U, 1392U, 1399U, 1432U, 1451U}) {
+    judge.forget(1);
+    judge.pings.clear();
+    judge.relay_pings.clear();
+    judge.carries[far(1)] = largest;
+    meet(1, {far(1)});
+    run(far(1), kSlowRelay, 3s);
+    ASSERT_EQ(judge.route(1), far(1)) << "two pings are lost, 1.5 s";
+    run(far(1), kSlowRelay, 10s);
+    EXPECT_LE(judge.bytes(1), largest);
+    EXPECT_GT(judge.bytes(1) + DatagramSize::kStep, largest);
+    run(far(1), kSlowRelay, 1h, false);
+    EXPECT_EQ(judge.route(1), far(1));
+    EXPECT_LE(std::ranges::count(judge.pings, true, &DirectJudge::Ping::of_size), 150) << "in an hour";
+  }
+}
+
+TEST_F(DirectPathsTest, APathForAllDatagramsIsNotSearched) {
+  establish(far(1));
+  run(far(1), kSlowRelay, 1h);
+  EXPECT_EQ(judge.bytes(1), DirectJudge::kFull);
+  EXPECT_EQ(std::ranges::count(judge.pings, true, &DirectJudge::Ping::of_size), 0);
+}
+
+TEST_F(DirectPathsTest, APathThatGetsSmallerIsLeftForAMomentAndUsedWithSmallerDatagrams) {
+  establish(far(1));
+  run(far(1), kSlowRelay, 5s);
+  judge.carries[far(1)] = 1252;
+  run(far(1), kSlowRelay, 3s);
+  EXPECT_EQ(judge.route(1), far(1)) << "a ping each second, and two that wait for 0.3 and 0.6 s";
+  EXPECT_LE(judge.bytes(1), 1252U);
+  run(far(1), kSlowRelay, 10s);
+  EXPECT_EQ(judge.bytes(1), 1252U);
+  judge.carries.clear();
+  run(far(1), kSlowRelay, 10min);
+  EXPECT_EQ(judge.bytes(1), DirectJudge::kFull) << "it is searched again";
+}
+
+TEST_F(DirectPathsTest, APathThatWasGoneHasItsSizeAgainAfterOneMoreRoundTrip) {
+  establish(far(1));
+  run(far(1), kSlowRelay, 5s);
+  const Ways dead{kNever, 100ms};
+  run(far(1), dead, 3s);
+  ASSERT_FALSE(judge.route(1));
+  for (int i = 0; i < 1000 && !judge.route(1); ++i) run(far(1), kSlowRelay, 5ms);
+  ASSERT_EQ(judge.route(1), far(1));
+  EXPECT_EQ(judge.bytes(1), DatagramSize::kBase);
+  run(far(1), kSlowRelay, 40ms);
+  EXPECT_EQ(judge.bytes(1), DirectJudge::kFull);
+}
+
+TEST_F(DirectPathsTest, NothingIsSearchedOnAPathThatDoesNotAnswer) {
+  judge.carries[far(1)] = 1300;
+  meet(1, {far(1)});
+  run(far(1), kSlowRelay, 29s);
+  ASSERT_EQ(judge.bytes(1), 1292U);
+  judge.carries[far(1)] = 0;
+  run(far(1), {kNever, 100ms}, 3s);
+  ASSERT_FALSE(judge.route(1));
+  const auto searched = std::ranges::count(judge.pings, true, &DirectJudge::Ping::of_size);
+  run(far(1), {kNever, 100ms}, 10min);
+  EXPECT_EQ(std::ranges::count(judge.pings, true, &DirectJudge::Ping::of_size), searched);
+}
+
+TEST_F(DirectPathsTest, AnAnswerFromElsewhereDoesNotRaiseTheSize) {
+  judge.carries[far(1)] = 1200;
+  meet(1, {far(1), far(2)});
+  run(far(1), kSlowRelay, 3s);
+  ASSERT_EQ(judge.route(1), far(1));
+  judge.carries.clear();
+  for (std::size_t i = 0; i < judge.pings.size(); ++i) {
+    if (!judge.pings[i].of_size) continue;
+    judge.answer(i, far(2));
+    judge.answer(i, far(1), {.pinger = DirectJudge::endpoint_of(2), .pinged = DirectJudge::endpoint_of(1)});
+  }
+  EXPECT_EQ(judge.bytes(1), DatagramSize::kBase);
 }
 
 TEST_F(DirectPathsTest, AnAddressThatDoesNotAnswerGetsAFewPackets) {
@@ -582,7 +666,7 @@ TEST_F(DirectPathsTest, WhatIsForgottenIsNotSentTo) {
 }
 
 TEST(DirectPaths, TheJudgeAgreesAfterEveryStepOfRandomRuns) {
-  std::uint64_t routes = 0, yields = 0, returns = 0;
+  std::uint64_t routes = 0, yields = 0, returns = 0, small = 0, raised = 0;
   for (unsigned seed = 1; seed <= 200; ++seed) {
     std::mt19937_64 engine(seed);
     const auto pick = [&](std::uint64_t below) { return engine() % below; };
@@ -592,6 +676,12 @@ TEST(DirectPaths, TheJudgeAgreesAfterEveryStepOfRandomRuns) {
       return pick(2) == 0 ? far(host) : near(host);
     };
     const std::uint64_t honest = pick(100);
+    const auto new_line = [&] {
+      const std::size_t sizes[] = {1200, 1252, 1300, 1392, 1452, 1199, 600};
+      const UdpAddress at = address();
+      judge.carries[at] = pick(2) == 0 ? sizes[pick(std::size(sizes))] : 1200 + pick(300);
+    };
+    for (std::uint64_t i = seed % 2 == 0 ? 0 : pick(8); i > 0; --i) new_line();
     for (int step = 0; step < 300; ++step) {
       const DirectJudge::Id id = 1 + pick(3);
       switch (pick(15)) {
@@ -612,6 +702,7 @@ TEST(DirectPaths, TheJudgeAgreesAfterEveryStepOfRandomRuns) {
           break;
         case 4:
           if (pick(10) == 0) judge.forget(id);
+          if (seed % 2 != 0 && pick(2) == 0) new_line();
           break;
         case 5:
           judge.sent(id);
@@ -665,7 +756,12 @@ TEST(DirectPaths, TheJudgeAgreesAfterEveryStepOfRandomRuns) {
           break;
         }
       }
-      for (DirectJudge::Id peer = 1; peer <= 3; ++peer) routes += judge.route(peer) ? 1 : 0;
+      for (DirectJudge::Id peer = 1; peer <= 3; ++peer) {
+        if (!judge.route(peer)) continue;
+        ++routes;
+        small += judge.bytes(peer) == DatagramSize::kBase ? 1 : 0;
+        raised += judge.bytes(peer) > DatagramSize::kBase && judge.bytes(peer) < DirectJudge::kFull ? 1 : 0;
+      }
     }
     yields += judge.yields;
     returns += judge.returns;
@@ -673,6 +769,8 @@ TEST(DirectPaths, TheJudgeAgreesAfterEveryStepOfRandomRuns) {
   EXPECT_GT(routes, 1000U) << "the runs are worth something";
   EXPECT_GT(yields, 100U);
   EXPECT_GT(returns, 10U);
+  EXPECT_GT(small, 100U);
+  EXPECT_GT(raised, 100U);
 }
 
 }  // namespace

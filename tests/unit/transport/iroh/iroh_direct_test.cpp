@@ -210,20 +210,89 @@ TEST_F(IrohDirectTest, LossReorderingAndDuplicationLoseAndRepeatNothing) {
   exchange(*a, 1, *b, 60, [](std::size_t) {});
 }
 
-TEST_F(IrohDirectTest, ANetworkForSmallDatagramsIsNotUsed) {
-  udp_->options.largest = 1400;
+TEST_F(IrohDirectTest, ANetworkThatIsTooSmallForQuicIsNotUsed) {
+  udp_->options.largest = 1199;
   const auto a = node(1, {lan(1)});
   const auto b = node(2, {lan(2)});
   EXPECT_FALSE(meet(*a, 1, *b, 2));
   exchange(*a, 1, *b, 10, [](std::size_t) {});
 }
 
-TEST_F(IrohDirectTest, APathThatGetsTooSmallForDatagramsIsLeft) {
+TEST_F(IrohDirectTest, ALineWithASmallMtuIsUsedWithTheLargestDatagramsThatItCarries) {
+  for (const std::size_t mtu : {1280U, 1420U}) {
+    for (const std::size_t headers : {28U, 48U}) {
+      SCOPED_TRACE(std::to_string(mtu) + " " + std::to_string(headers));
+      udp_->options.largest = mtu - headers;
+      const auto a = node(1, {lan(1)});
+      const auto b = node(2, {lan(2)});
+      ASSERT_TRUE(meet(*a, 1, *b, 2));
+      world_.run_for(15s);
+      relayed_ = 0;
+      udp_->sent_to.clear();
+      exchange(*a, 1, *b, 20, [](std::size_t) {});
+      EXPECT_EQ(relayed_, 0U);
+      EXPECT_EQ(udp_->sent_to[lan(2)].longest, mtu - headers);
+    }
+  }
+}
+
+TEST_F(IrohDirectTest, ALargeMessagePassesALineWithASmallMtu) {
+  udp_->options.largest = 1252;
   const auto a = node(1, {lan(1)});
   const auto b = node(2, {lan(2)});
   ASSERT_TRUE(meet(*a, 1, *b, 2));
-  exchange(*a, 1, *b, 50, [&](std::size_t i) { udp_->options.largest = i < 10 ? 1500 : 1400; });
-  EXPECT_FALSE(is_direct(*a, 2));
+  relayed_ = 0;
+  a->send(url_of(2), std::string(5'000'000, 'x'));
+  ASSERT_TRUE(until([&] { return b->events.messages[url_of(1)].back().size() == 5'000'000U; }, 30s));
+  EXPECT_EQ(relayed_, 0U);
+}
+
+TEST_F(IrohDirectTest, EachDirectionHasASizeOfItsOwn) {
+  udp_->largest_between = [](const UdpAddress& from, const UdpAddress&) { return from == lan(1) ? 1252U : 1500U; };
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)});
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+  world_.run_for(15s);
+  relayed_ = 0;
+  udp_->sent_to.clear();
+  exchange(*a, 1, *b, 10, [&](std::size_t) { b->send(url_of(1), std::string(10'000, 'y')); });
+  EXPECT_EQ(relayed_, 0U);
+  EXPECT_EQ(udp_->sent_to[lan(2)].longest, 1252U);
+  EXPECT_EQ(udp_->sent_to[lan(1)].longest, 1452U);
+}
+
+TEST_F(IrohDirectTest, APathThatGetsTooSmallForItsDatagramsIsUsedWithSmallerOnes) {
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)});
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+  std::uint64_t relayed = 0;
+  exchange(*a, 1, *b, 120, [&](std::size_t i) {
+    udp_->options.largest = i < 10 ? 1500 : 1392;
+    // 5 s later.
+    if (i == 110) relayed = relayed_;
+  });
+  EXPECT_TRUE(is_direct(*a, 2) && is_direct(*b, 1));
+  EXPECT_EQ(relayed_, relayed);
+  EXPECT_LT(relayed, 3'000'000U) << "of 11 MB";
+}
+
+/// What goes through the relay does not get smaller for a path that was.
+TEST_F(IrohDirectTest, DatagramsThroughTheRelayHaveTheirFullSizeAfterASmallPath) {
+  udp_->options.largest = 1252;
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)});
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+  bool cut = false;
+  std::size_t longest = 0;
+  udp_->passes = [&](const UdpAddress&, const UdpAddress&) { return !cut; };
+  relay_.filter = [&](const EndpointId&, const Datagrams& datagrams) {
+    const std::size_t size = datagrams.content.size();
+    longest =
+        std::max(longest, datagrams.segment_size == 0 ? size : std::min<std::size_t>(datagrams.segment_size, size));
+    return true;
+  };
+  exchange(*a, 1, *b, 40, [&](std::size_t i) { cut = i > 5; });
+  EXPECT_EQ(longest, 1452U);
 }
 
 TEST_F(IrohDirectTest, ANodeBehindANatReachesOneThatIsNot) {
