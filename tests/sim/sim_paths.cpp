@@ -1,6 +1,7 @@
 // The UDP network of a history: addresses, walls and NATs.
 #include "sim/sim_paths.hpp"
 
+#include <algorithm>
 #include <iterator>
 
 namespace kitsune2::sim {
@@ -8,12 +9,28 @@ namespace kitsune2::sim {
 SimPaths::SimPaths(testing::SimWorld& world, SimNet& net)
     : world_(world), net_(net), udp_(std::make_shared<tests::SimUdp>(world)) {
   udp_->passes = [this](const UdpAddress& from, const UdpAddress& to) { return passes(from, to); };
+  udp_->largest_between = [this](const UdpAddress& from, const UdpAddress& to) { return largest_between(from, to); };
+}
+
+/// Of Ethernet, of tunnels and VPNs over IPv4 and IPv6, and any other; seldom less than QUIC needs.
+std::size_t SimPaths::draw_largest() {
+  constexpr std::size_t kSizes[] = {1'472, 1'472, 1'472, 1'452, 1'392, 1'372, 1'252, 1'232, 1'200, 1'199};
+  return world_.random(4) == 0 ? 1'200 + world_.random(300) : kSizes[world_.random(std::size(kSizes))];
+}
+
+std::size_t SimPaths::largest_between(const UdpAddress& from, const UdpAddress& to) const {
+  const auto of = [this](const UdpAddress& address) {
+    const auto host = host_of(address);
+    return host ? machines_.at(*host).largest : 0;
+  };
+  return std::min(of(from), of(to));
 }
 
 SimPaths::Machine& SimPaths::machine(SimNet::Host host) {
   const auto [it, is_new] = machines_.try_emplace(host);
   Machine& machine = it->second;
   if (!is_new) return machine;
+  machine.largest = draw_largest();
   const auto number = static_cast<std::uint8_t>(host + 1);
   switch (world_.random(5)) {
     case 0:
@@ -109,10 +126,15 @@ void SimPaths::make_trouble(std::size_t which) {
       if (socket != nullptr && to != nullptr) udp_->tell_unreachable(*socket, *to);
       return;
     }
+    case 8:
+      if (machines_.empty()) return;
+      std::next(machines_.begin(), static_cast<std::ptrdiff_t>(world_.random(machines_.size())))->second.largest =
+          draw_largest();
+      return;
   }
 }
 
-/// A network that is slow stays slow: what goes through the relay is faster then.
+/// A network that is slow stays slow: what goes through the relay is faster then. So do lines that carry little.
 void SimPaths::calm() {
   const Duration latency = udp_->options.latency;
   udp_->options = {};
