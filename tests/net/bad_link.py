@@ -2,7 +2,7 @@
 """Delay, reordering, loss and blackouts between namespaces: every fetch ends, nothing is lost, and a link that works
 again is used."""
 from faults import *
-from namespaces import ETHERNET_MTU, MTU, UDP, BadLink
+from namespaces import ETHERNET_MTU, MTU, SMALLEST_MTU, TCP_MTU, UDP, VPN_MTU, BadLink
 
 PORT = 4433
 # delay and jitter one way in ms, loss of each packet. Reordered wherever there is jitter.
@@ -15,10 +15,12 @@ def test(world):
     on(world, MTU, through_the_relay)
     if NETWORKS[0] != "0.2":
         on(world, ETHERNET_MTU, directly)
+        # The relay's device makes TCP take small packets, so that only datagrams are too large for the line.
+        on(world, ETHERNET_MTU, over_a_vpn, mtus={"relay": TCP_MTU})
 
 
-def on(world, mtu, run):
-    link = BadLink(["relay", "sharer", "fetcher"], mtu=mtu)
+def on(world, mtu, run, mtus=None):
+    link = BadLink(["relay", "sharer", "fetcher"], mtu=mtu, mtus=mtus)
     try:
         run(world, link)
     finally:
@@ -112,6 +114,37 @@ def directly(world, link):
     equal(proc.all_events("done"), [], "it was done before; take a larger folder")
     ends(proc, "direct-blocked")
     check(link.lost > lost, "there was no UDP to block")
+
+
+def over_a_vpn(world, link):
+    """Nodes between which large packets vanish have a direct path all the same, also if that gets smaller."""
+    link.largest = VPN_MTU
+    folder(world.path("vpn"), 40, 32 << 20, seed=3)
+    relay = world.start("relay", "--listen", f"{link.address['relay']}:{PORT}", prefix=link.inside("relay"))
+    relay.url = relay_of(relay.wait_event("listening"))
+    sharer = world.start("share", "--data", world.path("vpn-sharer"), "--relay", relay.url, world.path("vpn"),
+                         prefix=link.inside("sharer"))
+    shared = sharer.wait_event("shared")
+    sharer.wait_event("online")
+
+    def is_direct(name):
+        peers = world.status(name)["spaces"][0]["peers"]
+        return bool(peers) and all(peer["direct"] for peer in peers)
+
+    say(f"packets of more than {VPN_MTU} bytes vanish, and nobody is told: the fetch leaves the relay")
+    link.set(10)
+    proc = world.fetch(shared["link"], data="vpn-fetcher", out="out-vpn", prefix=link.inside("fetcher"))
+    under_way(proc)
+    while not is_direct("vpn-fetcher"):
+        equal(proc.all_events("done"), [], "it was done before it was direct")
+    say(f"half way it is {SMALLEST_MTU}")
+    link.largest = SMALLEST_MTU
+    equal(proc.wait(), 0, "exit code of the fetch")
+    done = proc.all_events("done")[0]
+    say(f"{done['seconds']:.1f} s, {link.carried} packets, {link.too_large} were too large")
+    check(link.too_large > 0, "nothing was too large")
+    equal(done["fetched_ops"], shared["ops"], "ops fetched")
+    same(world.path("vpn"), world.path("out-vpn"))
 
 
 main(test)

@@ -11,20 +11,22 @@ import struct
 from k2net import *
 
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x1, 0x1000
-MTU, ETHERNET_MTU = 1400, 1500  # the former is too small for direct paths
+MTU, TCP_MTU, VPN_MTU, SMALLEST_MTU, ETHERNET_MTU = 1200, 1280, 1420, 1300, 1500  # the first has no direct paths
 UDP = 17
 
 
 class BadLink:
-    def __init__(self, names, seed=1, mtu=MTU):
+    def __init__(self, names, seed=1, mtu=MTU, mtus=None):
+        """`mtus`: of the devices of some names, which have another one."""
         self.prefix = f"k2n{os.getpid()}"
         self.names = names
         self.address = {name: f"10.77.0.{i + 1}" for i, name in enumerate(names)}
         self.fds, self.by_address = {}, {}
         self.delay_s = self.jitter_s = self.loss = 0.0
-        self.carried = self.lost = 0
+        self.carried = self.lost = self.too_large = 0
         self.without = set()  # protocols (UDP) of which nothing passes, silently
-        self.mtu = mtu
+        self.largest = None  # a larger packet vanishes, and nobody is told
+        self.mtus = {name: mtu for name in names} | (mtus or {})
         self.rng = random.Random(seed)
         self.stopped = False
         try:
@@ -58,7 +60,7 @@ class BadLink:
         inside = ["-n", space]
         self._ip(*inside, "link", "set", "lo", "up")
         self._ip(*inside, "addr", "add", f"{self.address[name]}/24", "dev", device)
-        self._ip(*inside, "link", "set", device, "mtu", str(self.mtu), "up")
+        self._ip(*inside, "link", "set", device, "mtu", str(self.mtus[name]), "up")
         self.by_address[socket.inet_aton(self.address[name])] = fd
 
     def set(self, delay_ms=0.0, jitter_ms=0.0, loss=0.0):
@@ -85,6 +87,9 @@ class BadLink:
                         break
                     to = self.by_address.get(packet[16:20]) if packet[0] >> 4 == 4 else None
                     if to is None:
+                        continue
+                    if self.largest and len(packet) > self.largest:
+                        self.too_large += 1
                         continue
                     if packet[9] in self.without or self.rng.random() < self.loss:
                         self.lost += 1
