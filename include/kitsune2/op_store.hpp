@@ -60,7 +60,8 @@ struct OpStoreEvents {
   std::function<void(const std::vector<OpRecord>& ops)> ops_stored = {};
   /// Ops were found damaged on the disk (their bytes do not have their ids) and are no longer held. Time, location and
   /// size are those reported when they were stored, as far as they can still be read. To get the ops back, request them
-  /// again: they are stored like new ones.
+  /// again: they are stored like new ones. An empty list: any op may be gone or new, since another program has changed
+  /// the store.
   std::function<void(const std::vector<OpRecord>& ops)> ops_damaged = {};
 };
 

@@ -115,7 +115,9 @@ struct SqlitePeerStores {
   std::shared_ptr<PeerMetaStore> meta;
 };
 /// Infos are verified again when loaded; those that fail are left out. A crash of the machine may lose the last changes
-/// (WAL with synchronous=NORMAL, so the strand waits for no flush); bootstrap and gossip bring them back.
+/// (WAL with synchronous=NORMAL, so the strand waits for no flush); bootstrap and gossip bring them back. The file is
+/// closed ten seconds after the last change, or for others that need its descriptors, as described at
+/// open_sqlite_op_store; the next change opens it again, and fails where that fails.
 Result<SqlitePeerStores> open_sqlite_peer_stores(Runtime& runtime, const SpaceId& space, const std::string& path,
                                                  const Verifier& verifier = ed25519_verifier(),
                                                  std::size_t max_agents = 10'000, std::size_t max_entries = 100'000);

@@ -43,6 +43,17 @@ struct SqliteOpStoreOptions {
 /// database, in WAL mode with synchronous=FULL and group commit. All stores of the process share a few threads. The
 /// destructor waits until everything that was written is committed.
 ///
+/// A process may open any number of stores; their files need not all be open. Together with the peer stores they have
+/// half of the descriptors that the soft limit of the process allows (RLIMIT_NOFILE, which is asked when a file is to
+/// be opened). A store that was not called for a minute closes its files, and where there is no room, the one that was
+/// used longest ago does so at once; the next call opens them again. This call waits until there is room. *Reason*: at
+/// the limit not only a store would fail, but every socket. It shows in these cases:
+///  * While the files are closed, another process can open the store. Calls then fail with Errc::already_exists, as
+///  long
+///    as it has it. If it has changed the file, listeners are told (`OpStoreEvents::ops_damaged` with an empty list).
+///  * If they cannot be opened again (no descriptor, a full disk, a file that is gone or damaged), the calls that wait
+///    fail with the error of that. What was stored before is safe, and the next call tries again.
+///
 /// A file holds the ops of one space and one policy. Errors:
 ///  * Errc::already_exists: the file belongs to another space or policy (both are named), or another process has it
 ///  open.

@@ -454,10 +454,19 @@ class SimWorker final : public sqlite::Worker {
 }  // namespace
 
 sqlite::Environment sim_environment(SimDisk& disk, testing::SimRuntime& runtime) {
-  return {[&disk, &runtime](sqlite::Duty /*duty*/, sqlite::Worker::Turn turn) {
-            return std::make_unique<SimWorker>(disk, runtime, std::move(turn));
-          },
-          disk.vfs()};
+  return {.make_worker =
+              [&disk, &runtime](sqlite::Duty /*duty*/, sqlite::Worker::Turn turn) {
+                return std::make_unique<SimWorker>(disk, runtime, std::move(turn));
+              },
+          .vfs = disk.vfs(),
+          .op_pool = sim_pool(runtime, sqlite::kOpStoreIdle),
+          .peer_pool = sim_pool(runtime, sqlite::kPeerStoreIdle)};
+}
+
+std::shared_ptr<sqlite::StorePool> sim_pool(testing::SimRuntime& runtime, Duration idle) {
+  // With room for all: nobody can wait for it where there is one thread.
+  return std::make_shared<sqlite::StorePool>(sqlite::StorePool::Options{
+      .most = [] { return std::size_t{10'000}; }, .idle = idle, .now = [&runtime] { return runtime.now(); }});
 }
 
 }  // namespace kitsune2::sim

@@ -14,6 +14,7 @@
 
 #include "kitsune2/testing/sim_runtime.hpp"
 #include "store/sqlite/environment.hpp"
+#include "store/sqlite/store_pool.hpp"
 
 namespace kitsune2::sim {
 
@@ -125,5 +126,7 @@ class SimDisk {
 /// The environment of a store on `disk` whose threads' turns are tasks of `runtime`: same seed, same run. A store that
 /// is destroyed after the runtime has crashed does nothing more. Both must outlive the stores.
 sqlite::Environment sim_environment(SimDisk& disk, testing::SimRuntime& runtime);
+/// The pool of such an environment, whose stores are closed after `idle`.
+std::shared_ptr<sqlite::StorePool> sim_pool(testing::SimRuntime& runtime, Duration idle);
 
 }  // namespace kitsune2::sim

@@ -74,6 +74,9 @@ class StoreHistory {
     }
     for (std::size_t i = 0; i < 1 + pick(4); ++i)
       sources_.push_back(Url::parse("ws://sim:1/s" + std::to_string(i)).value());
+    // Some are closed again and again, some now and then.
+    idle_ =
+        pick(3) == 0 ? sqlite::kOpStoreIdle : std::chrono::microseconds(1 + pick(pick(2) == 0 ? 40'000 : 4'000'000));
     if (pick(3) == 0) disk_.cut_power_after(pick(60));  // the very first start may be cut short
     start();
   }
@@ -144,6 +147,8 @@ class StoreHistory {
       environment.merge_rules = merge_rules_;
       environment.blocks = blocks_;
       environment.sums_rules = sums_rules_;
+      pool_ = sim_pool(*runtime_, idle_);
+      environment.op_pool = pool_;
       auto options = options_;
       if (starts_in_tables_ > 0) {
         options.index_in_runs = false;
@@ -440,7 +445,11 @@ class StoreHistory {
   }
 
   void mischief() {
-    switch (pick(17)) {
+    switch (pick(20)) {
+      case 17:
+      case 18:
+      case 19:
+        return close_for_a_while();
       case 16:
         return checkpoint_trouble();
       case 13:
@@ -517,6 +526,17 @@ class StoreHistory {
       crash();
       start();
     }
+  }
+
+  /// Others want the room that the open files of the store take. Then somebody may call it, the disk may fail
+  /// meanwhile, or somebody else may look at it.
+  void close_for_a_while() {
+    pool_->close_unused();
+    if (pick(4) == 0) call();
+    if (pick(4) == 0) disk_.faults.sync_error = 1 + static_cast<std::uint32_t>(pick(4));
+    if (pick(2) == 0) pass(std::chrono::microseconds(pick(300'000)));
+    if (pick(4) == 0) look_on();
+    if (pick(8) == 0) disk_.cut_power_after(pick(20));
   }
 
   /// Asks the store for everything it holds, when it can be read and nothing is under way.
@@ -667,6 +687,8 @@ class StoreHistory {
   std::vector<Follower> followers_;
   Duration clock_off_{};
   std::unique_ptr<SimRuntime> runtime_;
+  Duration idle_{};
+  std::shared_ptr<sqlite::StorePool> pool_;  ///< of this life
   std::shared_ptr<OpStore> store_;
   std::shared_ptr<DhtKeeper> keeper_;
   std::optional<sqlite::Connection> onlooker_;

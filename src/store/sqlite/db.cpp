@@ -11,6 +11,9 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <mutex>
+#include <set>
+#include <tuple>
 
 namespace kitsune2::sqlite {
 namespace {
@@ -139,28 +142,87 @@ Error error_of(sqlite3* db, const std::string& path, int code) {
 
 // ---------------------------------------------------------------- FileLock
 
-Result<FileLock> FileLock::take(const std::string& database_path) {
+namespace {
+
+/// The lock files whose locks rest, with the process of each: a child that was forked has none of its parent's stores.
+struct Resting {
+  std::mutex mutex;
+  std::set<std::tuple<pid_t, std::uint64_t, std::uint64_t>> files;
+};
+Resting& resting() {
+  static auto* const all = new Resting;  // never destroyed: locks may live longer than static objects
+  return *all;
+}
+
+}  // namespace
+
+std::optional<FileLock::FileId> FileLock::id_of(int fd) {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) return std::nullopt;
+  return FileId{::getpid(), info.st_dev, info.st_ino};
+}
+
+/// `is_own`: the lock rests, and its owner takes it again.
+Result<int> FileLock::lock_file(const std::string& database_path, bool is_own) {
   const std::string path = database_path + "-lock";
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) return io_error(path, errno);
   FileLock lock(fd);
+  const auto in_use_by = [&](const std::string& owner) {
+    return make_error(Errc::already_exists, database_path + ": in use by process " + owner);
+  };
   std::array<char, 32> text{};
   if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return io_error(path, errno);
     const ssize_t n = ::pread(fd, text.data(), text.size() - 1, 0);
     std::string owner(text.data(), n > 0 ? static_cast<std::size_t>(n) : 0);
     while (!owner.empty() && (owner.back() < '0' || owner.back() > '9')) owner.pop_back();
-    return make_error(Errc::already_exists,
-                      database_path + ": in use by process " + (owner.empty() ? std::string("(unknown)") : owner));
+    return in_use_by(owner.empty() ? std::string("(unknown)") : owner);
+  }
+  if (!is_own) {
+    const std::lock_guard guard(resting().mutex);
+    const auto id = id_of(fd);
+    if (id && resting().files.contains(*id)) return in_use_by(std::to_string(::getpid()));
   }
   const std::string pid = std::to_string(::getpid()) + "\n";
   // For people only: a lock without the number (the disk is full) is a lock all the same.
   if (::ftruncate(fd, 0) == 0) static_cast<void>(!::pwrite(fd, pid.data(), pid.size(), 0));
-  return lock;
+  return std::exchange(lock.fd_, -1);
+}
+
+Result<FileLock> FileLock::take(const std::string& database_path) {
+  const auto fd = lock_file(database_path, false);
+  if (!fd) return fd.error();
+  return FileLock(*fd);
+}
+
+void FileLock::rest() {
+  if (fd_ < 0) return;
+  const auto id = id_of(fd_);
+  if (!id) return;
+  {
+    const std::lock_guard guard(resting().mutex);
+    resting().files.insert(*id);
+  }
+  resting_ = id;
+  ::close(std::exchange(fd_, -1));
+}
+
+Result<void> FileLock::take_again(const std::string& database_path) {
+  if (!resting_) return {};
+  const auto fd = lock_file(database_path, true);
+  if (!fd) return fd.error();
+  fd_ = *fd;
+  const std::lock_guard guard(resting().mutex);
+  resting().files.erase(*std::exchange(resting_, std::nullopt));
+  return {};
 }
 
 FileLock::~FileLock() {
   if (fd_ >= 0) ::close(fd_);
+  if (!resting_) return;
+  const std::lock_guard guard(resting().mutex);
+  resting().files.erase(*resting_);
 }
 
 // ------------------------------------------------------------------- files
@@ -218,12 +280,19 @@ Result<Objects> objects_of(Connection& connection) {
   return out;
 }
 
-/// The schema as SQLite keeps it, in the text of its statements: a scratch database shows it.
+/// The schema as SQLite keeps it, in the text of its statements: a scratch database shows it. To make one takes as long
+/// as the rest of opening a file, so each schema is remembered.
 Result<Objects> expected_objects(const Format& format) {
+  static std::mutex mutex;
+  static std::map<std::string, Objects> known;
+  const std::lock_guard guard(mutex);
+  if (const auto it = known.find(format.schema); it != known.end()) return it->second;
   auto scratch = Connection::open(":memory:", Connection::Mode::write);
   if (!scratch) return scratch.error();
   if (auto ok = scratch->run(format.schema); !ok) return ok.error();
-  return objects_of(*scratch);
+  auto objects = objects_of(*scratch);
+  if (objects) known.emplace(format.schema, *objects);
+  return objects;
 }
 
 }  // namespace

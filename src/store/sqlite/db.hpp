@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 #include "kitsune2/bytes.hpp"
@@ -141,20 +142,35 @@ class BlobReader {
 /// An exclusive lock on a database, held while the object exists: `<path>-lock`, locked with flock (so it ends with the
 /// process in any case), containing the owner's process id as text. The file is never removed, because another process
 /// may be about to lock it.
+///
+/// A lock may *rest* while the database is closed. It has no descriptor then, and another process can take it; for this
+/// process it is held all the same.
 class FileLock {
  public:
   /// Errc::already_exists "… in use by process N"; Errc::io.
   static Result<FileLock> take(const std::string& database_path);
-  FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  FileLock(FileLock&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)), resting_(std::exchange(other.resting_, std::nullopt)) {}
   FileLock& operator=(FileLock&& other) noexcept {
     std::swap(fd_, other.fd_);
+    std::swap(resting_, other.resting_);
     return *this;
   }
   ~FileLock();
 
+  /// No effect if it rests already, or if the file cannot be told from others: then it goes on.
+  void rest();
+  /// The end of a rest, with the errors of `take`; then it rests on. No effect if it does not rest.
+  Result<void> take_again(const std::string& database_path);
+
  private:
+  /// The process, and a file whatever its names are.
+  using FileId = std::tuple<int, std::uint64_t, std::uint64_t>;
+  static std::optional<FileId> id_of(int fd);
+  static Result<int> lock_file(const std::string& database_path, bool is_own);
   explicit FileLock(int fd) : fd_(fd) {}
   int fd_;
+  std::optional<FileId> resting_;
 };
 
 /// The state of the file before SQLite sees it.

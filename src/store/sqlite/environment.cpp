@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "store/sqlite/shared_threads.hpp"
+#include "store/sqlite/store_pool.hpp"
 
 namespace kitsune2::sqlite {
 namespace {
@@ -31,6 +32,13 @@ std::shared_ptr<SharedThreads> threads_for(Duty duty) {
   return threads;
 }
 
+std::shared_ptr<StorePool> make_pool(std::function<std::size_t()> most, Duration idle) {
+  return std::make_shared<StorePool>(StorePool::Options{
+      .most = std::move(most), .idle = idle, .now = [] {
+        return Time(std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch()));
+      }});
+}
+
 }  // namespace
 
 const Environment& real_environment() {
@@ -41,7 +49,9 @@ const Environment& real_environment() {
         if (::statvfs(path.c_str(), &disk) != 0) return std::nullopt;
         return std::uint64_t{disk.f_bavail} * disk.f_frsize;
       },
-      .blocks = std::make_shared<runs::BlockCache>(kBlocksKept)};
+      .blocks = std::make_shared<runs::BlockCache>(kBlocksKept),
+      .op_pool = make_pool([] { return descriptors_for_op_stores(soft_limit()); }, kOpStoreIdle),
+      .peer_pool = make_pool([] { return descriptors_for_peer_stores(soft_limit()); }, kPeerStoreIdle)};
   return environment;
 }
 

@@ -43,6 +43,8 @@ class Worker {
 /// What a worker is for.
 enum class Duty { write, read };
 
+class StorePool;
+
 struct Environment {
   std::function<std::unique_ptr<Worker>(Duty, Worker::Turn)> make_worker;
   /// The SQLite VFS. Null: the system's files, which are locked by us, and created if missing. Otherwise the file must
@@ -56,6 +58,8 @@ struct Environment {
   std::shared_ptr<runs::BlockCache> blocks = nullptr;
   /// When op stores write their sums for a DHT model.
   SumsRules sums_rules = {};
+  /// Those that share room for open files. Null: such stores have them open until they end.
+  std::shared_ptr<StorePool> op_pool = nullptr, peer_pool = nullptr;
 };
 
 /// Threads and files of the system. All stores of the process share kThreadsADuty threads for each duty, which are
@@ -65,6 +69,10 @@ inline constexpr std::size_t kThreadsADuty = 8;
 /// Blocks of indexes that they keep together: 8 MiB. *Rationale*: all that look-ups need of a store of 100,000 ops with
 /// ids of 32 bytes.
 inline constexpr std::size_t kBlocksKept = 512;
+/// An op store that was not called for so long has its files closed.
+inline constexpr auto kOpStoreIdle = std::chrono::minutes(1);
+/// The same for peer stores. *Rationale*: they are opened for one transaction, every now and then.
+inline constexpr auto kPeerStoreIdle = std::chrono::seconds(10);
 const Environment& real_environment();
 
 /// open_sqlite_op_store in another environment.

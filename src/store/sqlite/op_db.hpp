@@ -93,6 +93,8 @@ class OpWriter {
   /// prevented it.
   bool truncate_wal();
   bool wal_is_empty() const { return *wal_frames_ == 0; }
+  /// The same, but certainly: not even the frames of a transaction that failed are left, which SQLite does not count.
+  bool clear_wal();
 
   /// Whether a part of the index was found that cannot be read. The next transaction makes it anew, if that was not
   /// done before.
@@ -139,6 +141,12 @@ class OpWriter {
   bool wants_sums_written(bool at_rest) const { return sums_.wants_writing(at_rest); }
   /// Writes them, in a transaction of its own.
   Result<void> write_sums(Timestamp now);
+  /// The same in a file that was opened again, where the sums have not been asked for: from the row that is there and
+  /// what was stored since. No effect if there is no row that fits and too many ops to read all of them.
+  Result<void> renew_sums(Timestamp now);
+  /// How many of the ops the row has, as far as this object knows.
+  std::uint64_t ops_in_sums_row() const { return sums_.base() ? sums_.base()->ops : 0; }
+  bool knows_sums() const { return sums_.state() == KeptSums::State::known; }
   /// What reading has found suspicious since the last time, for `examine`.
   std::vector<Suspect> take_suspects() { return std::exchange(suspects_, {}); }
 

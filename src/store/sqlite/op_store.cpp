@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <deque>
 #include <mutex>
 
 #include "core/callback.hpp"
@@ -12,15 +11,26 @@
 #include "store/op_limit.hpp"
 #include "store/slice_hash_rules.hpp"
 #include "store/sqlite/environment.hpp"
-#include "store/sqlite/op_db.hpp"
+#include "store/sqlite/op_calls.hpp"
+#include "store/sqlite/op_files.hpp"
 #include "store/sqlite/op_schema.hpp"
+#include "store/sqlite/store_pool.hpp"
 
 namespace kitsune2 {
 namespace {
 
-using sqlite::Examined;
+using sqlite::Call;
+using sqlite::CallOf;
+using sqlite::CallPtr;
+using sqlite::ExamineCall;
+using sqlite::id_bytes;
 using sqlite::OpReader;
 using sqlite::OpWriter;
+using sqlite::PendingCall;
+using sqlite::Queue;
+using sqlite::Stored;
+using sqlite::StorePool;
+using sqlite::StoringCall;
 using sqlite::Suspect;
 using sqlite::Worker;
 
@@ -36,249 +46,41 @@ constexpr auto kMaxIndexWait = std::chrono::milliseconds(1'024'000);
 constexpr const char* kMakesIndex = "the index of its ops is made from the ops";
 constexpr const char* kConverts = "it is converted to format 2 while it is used";
 
-/// A call that is under way: run on a store thread, reported to its handler on the strand. Also destroyed on the
-/// strand, because handlers hold what belongs there.
-template <class Db>
-class Call {
+/// So many reads in a row use the files without a look at whether other stores wait for room.
+constexpr std::size_t kReadsInARow = 64;
+
+/// Those who use the files of a store.
+constexpr StorePool::User kWrites = 1, kReads = 2, kOpens = 4;
+
+/// With a place in a pool, the files are open only when they are needed: who needs them (a turn of the writer or of the
+/// reader) asks for room first, and opens them if they are closed. The writer closes them, in a turn, when the pool
+/// says so or when nobody has called for a while.
+class SqliteOpStore final : public OpStore, private StorePool::Member {
  public:
-  explicit Call(std::size_t ops, std::uint64_t bytes) : ops_(ops), bytes_(bytes) {}
-  virtual ~Call() = default;
-  Call(const Call&) = delete;
-  Call& operator=(const Call&) = delete;
-
-  /// May be run again if the transaction failed.
-  virtual Result<void> run(Db& db) = 0;
-  virtual void fail(const Error& error) = 0;
-  /// Called on the store's thread, once its work is durable.
-  virtual void committed() {}
-  /// Called before `finish`: what the store's listeners should learn of it.
-  virtual void announce() {}
-  virtual void finish() = 0;
-
-  std::size_t ops() const { return ops_; }
-  std::uint64_t bytes() const { return bytes_; }
-
- private:
-  std::size_t ops_;
-  std::uint64_t bytes_;
-};
-
-template <class Db, class T, class Work>
-class CallOf final : public Call<Db> {
- public:
-  CallOf(std::size_t ops, std::uint64_t bytes, Work work, Handler<T> done)
-      : Call<Db>(ops, bytes), work_(std::move(work)), done_(std::move(done)) {}
-
-  Result<void> run(Db& db) override {
-    result_.emplace(work_(db));
-    if (!*result_) return result_->error();
-    return {};
-  }
-  void fail(const Error& error) override { result_.emplace(error); }
-  void finish() override { done_(std::move(*result_)); }
-
- private:
-  Work work_;
-  Handler<T> done_;
-  std::optional<Result<T>> result_;
-};
-
-/// Keeps requests. Only the caller learns that there is no room for them: nothing was written, so the calls that are
-/// committed together with it need not be rolled back.
-class PendingCall final : public Call<OpWriter> {
- public:
-  PendingCall(std::size_t ops, std::uint64_t bytes, std::vector<OpId> op_ids, Url source, const std::string& path,
-              std::uint64_t most_bytes, Handler<> done)
-      : Call<OpWriter>(ops, bytes),
-        op_ids_(std::move(op_ids)),
-        source_(std::move(source)),
-        path_(path),
-        most_bytes_(most_bytes),
-        done_(std::move(done)) {}
-
-  Result<void> run(OpWriter& db) override {
-    result_ = {};
-    const auto has_room = db.has_room_for(op_ids_, source_, most_bytes_);
-    if (!has_room) return result_ = has_room.error();
-    if (*has_room) return result_ = db.add_pending(op_ids_, source_);
-    result_ = make_error(Errc::overloaded, path_ + ": " + std::to_string(db.pending_bytes()) +
-                                               " bytes of open requests are kept, the limit is " +
-                                               std::to_string(most_bytes_));
-    return {};
-  }
-  void fail(const Error& error) override { result_ = error; }
-  void finish() override { done_(std::move(result_)); }
-
- private:
-  const std::vector<OpId> op_ids_;
-  const Url source_;
-  const std::string& path_;
-  const std::uint64_t most_bytes_;
-  Handler<> done_;
-  Result<void> result_;
-};
-
-/// The store's own call, which has suspicious ops checked again. They are counted before listeners learn of them.
-class ExamineCall final : public Call<OpWriter> {
- public:
-  ExamineCall(std::vector<Suspect> suspects, const OpPolicy& policy, const Subscribers<OpStoreEvents>& events,
-              std::atomic<std::uint64_t>& damaged, std::atomic<std::uint64_t>& mended,
-              std::atomic<std::uint64_t>& failures, std::function<void()> done)
-      : Call<OpWriter>(suspects.size(), 0),
-        suspects_(std::move(suspects)),
-        policy_(policy),
-        events_(events),
-        damaged_(damaged),
-        mended_(mended),
-        failures_(failures),
-        done_(std::move(done)) {}
-
-  Result<void> run(OpWriter& db) override {
-    found_ = {};
-    auto found = db.examine(suspects_, policy_);
-    if (!found) return found.error();
-    found_ = std::move(*found);
-    return {};
-  }
-  /// Readers leave out what is damaged as long as it is there, and find it again.
-  void fail(const Error& /*error*/) override {
-    found_ = {};
-    ++failures_;
-  }
-  void committed() override {
-    damaged_ += found_.dropped.size();
-    mended_ += found_.mended;
-  }
-  void announce() override {
-    if (found_.dropped.empty()) return;
-    events_.tell([&](const OpStoreEvents& events) {
-      if (!events.ops_damaged) return;
-      call_application("OpStoreEvents::ops_damaged", [&] { events.ops_damaged(found_.dropped); });
-    });
-  }
-  void finish() override {
-    if (done_) done_();
-  }
-
- private:
-  const std::vector<Suspect> suspects_;
-  const OpPolicy& policy_;
-  const Subscribers<OpStoreEvents>& events_;
-  std::atomic<std::uint64_t>& damaged_;
-  std::atomic<std::uint64_t>& mended_;
-  std::atomic<std::uint64_t>& failures_;
-  const std::function<void()> done_;
-  Examined found_;
-};
-
-/// A call that stores ops.
-struct Stored {
-  ProcessedOps outcome;
-  std::vector<OpRecord> records;  ///< of what is new
-  std::vector<sqlite::Fingerprints::Entry> prints;
-};
-
-template <class Work>
-class StoringCall final : public Call<OpWriter> {
- public:
-  StoringCall(std::size_t ops, std::uint64_t bytes, Work work, Handler<ProcessedOps> done,
-              const Subscribers<OpStoreEvents>& events, sqlite::Fingerprints& prints)
-      : Call<OpWriter>(ops, bytes), work_(std::move(work)), done_(std::move(done)), events_(events), prints_(prints) {}
-
-  Result<void> run(OpWriter& db) override {
-    result_.emplace(work_(db));
-    if (!*result_) return result_->error();
-    return {};
-  }
-  void fail(const Error& error) override { result_.emplace(error); }
-  void committed() override {
-    if (*result_) prints_.put((*result_)->prints);
-  }
-  void announce() override {
-    if (!*result_ || (*result_)->records.empty()) return;
-    events_.tell([&](const OpStoreEvents& events) {
-      if (!events.ops_stored) return;
-      call_application("OpStoreEvents::ops_stored", [&] { events.ops_stored((*result_)->records); });
-    });
-  }
-  void finish() override {
-    if (*result_) return done_(std::move((*result_)->outcome));
-    done_(result_->error());
-  }
-
- private:
-  Work work_;
-  Handler<ProcessedOps> done_;
-  const Subscribers<OpStoreEvents>& events_;
-  sqlite::Fingerprints& prints_;
-  std::optional<Result<Stored>> result_;
-};
-
-template <class Db>
-using CallPtr = std::shared_ptr<Call<Db>>;
-
-/// The calls that wait for a thread.
-template <class Db>
-struct Queue {
-  std::mutex mutex;
-  std::deque<CallPtr<Db>> calls;
-  std::uint64_t bytes = 0;  ///< of calls that wait or are being run
-  bool stopping = false;
-
-  /// Returns false if too much is waiting. A single large call is accepted when nothing waits, or it could never run.
-  bool push(CallPtr<Db> call, std::uint64_t max_bytes) {
-    const std::lock_guard lock(mutex);
-    if (bytes > 0 && (bytes >= max_bytes || call->bytes() > max_bytes - bytes)) return false;
-    bytes += call->bytes();
-    calls.push_back(std::move(call));
-    return true;
-  }
-  /// For the store's own calls.
-  void force(CallPtr<Db> call) {
-    const std::lock_guard lock(mutex);
-    if (!stopping) calls.push_back(std::move(call));
-  }
-  void stop() {
-    const std::lock_guard lock(mutex);
-    stopping = true;
-  }
-  /// Returns the calls that still wait, as failed.
-  std::vector<CallPtr<Db>> refuse_all(const Error& error) {
-    const std::lock_guard lock(mutex);
-    std::vector<CallPtr<Db>> out(calls.begin(), calls.end());
-    calls.clear();
-    bytes = 0;
-    for (const auto& call : out) call->fail(error);
-    return out;
-  }
-};
-
-std::uint64_t id_bytes(const std::vector<OpId>& op_ids) {
-  std::uint64_t bytes = 64;
-  for (const OpId& op_id : op_ids) bytes += 40 + op_id.size();
-  return bytes;
-}
-
-class SqliteOpStore final : public OpStore {
- public:
+  /// `files` are open. `place`, which may be null, is used by kOpens.
   SqliteOpStore(const sqlite::Environment& environment, Runtime& runtime, std::shared_ptr<const OpPolicy> policy,
-                std::string path, SqliteOpStoreOptions options, std::optional<sqlite::FileLock> lock,
-                std::optional<OpWriter> writer, OpReader reader)
+                std::string path, SqliteOpStoreOptions options, std::unique_ptr<sqlite::OpFiles> files,
+                std::unique_ptr<StorePool::Place> place)
       : runtime_(runtime),
         policy_(std::move(policy)),
         path_(std::move(path)),
         options_(options),
-        lock_(std::move(lock)),
-        writer_(std::move(writer)),
-        reader_(std::move(reader)),
+        files_(std::move(files)),
+        place_(std::move(place)),
         logger_(log::current()),
         free_bytes_(environment.free_bytes),
         alive_(lifetime_.weak()),
+        sums_rules_(environment.sums_rules),
         may_convert_(options.index_in_runs) {
-    reader_->use(&prints_);
-    if (writer_)
+    files_->reader().use(&prints_);
+    if (place_) place_->belongs_to(*this);
+    if (!options_.read_only) {
       write_worker_ = environment.make_worker(sqlite::Duty::write, [this](bool idle) { return write_turn(idle); });
+      write_thread_ = write_worker_.get();
+    }
     read_worker_ = environment.make_worker(sqlite::Duty::read, [this](bool) { return read_turn(); });
+    read_thread_ = read_worker_.get();
+    if (place_) place_->release(kOpens);
   }
 
   ~SqliteOpStore() override { end(); }
@@ -286,6 +88,7 @@ class SqliteOpStore final : public OpStore {
   void close() override {
     assert_on_strand(runtime_, "OpStore::close");
     end();
+    closed_ = true;
     tell<OpReader>(reads_.refuse_all(closed_error()));
     tell_sums(closed_error());
   }
@@ -514,9 +317,70 @@ class SqliteOpStore final : public OpStore {
     writes_.stop();
     if (write_worker_) write_worker_->wake();
     write_worker_.reset();
-    reader_.reset();
-    writer_.reset();  // the last one to close copies the WAL: it knows whether that is allowed
-    lock_.reset();
+    files_->close();
+    place_.reset();
+  }
+
+  // --------------------------------------------------------------------- files
+
+  void has_room(StorePool::User user) override { (user == kReads ? read_thread_ : write_thread_)->wake(); }
+  bool give_up() override {
+    asked_to_close_ = true;
+    write_thread_->wake();
+    return false;
+  }
+
+  /// Whether the files may be used until `put_down`. If not, the turn that asks is repeated when they may.
+  bool take_up(StorePool::User user, bool at_once = false) {
+    if (!place_) return true;
+    if (at_once) place_->use_now(user);
+    return at_once || place_->use(user);
+  }
+  void put_down(StorePool::User user, bool was_called) {
+    if (!place_) return;
+    place_->release(user, was_called);
+    if (is_open_) return;
+    const std::lock_guard lock(files_mutex_);
+    if (!is_open_) place_->closed();  // it could not be opened
+  }
+  /// For one who has taken them up.
+  Result<void> open_files() {
+    const log::Scope scope(logger_);
+    const std::lock_guard lock(files_mutex_);
+    if (is_open_) return {};
+    auto ok = files_->open_again();
+    if (!ok) {
+      log::warn("store", path_ + ": it cannot be opened again: " + ok.error().message);
+      return ok;
+    }
+    files_->reader().use(&prints_);
+    is_open_ = true;
+    opened_again_ = true;
+    write_thread_->wake();  // who closes them again
+    if (files_->was_changed_meanwhile()) tell_of_change();
+    return ok;
+  }
+  /// For the writer's turn, in which nobody uses them.
+  void close_files() {
+    const std::lock_guard lock(files_mutex_);
+    if (!place_->is_closing()) return;
+    if (is_open_) {
+      keep_sums();
+      if (!files_->close_for_now()) return place_->stays_open();
+      is_open_ = false;
+    }
+    place_->closed();
+  }
+  /// What another program has done to the ops is not known, so those who follow them begin anew.
+  void tell_of_change() {
+    log::warn("store", path_ + ": another program has changed it while it was closed");
+    runtime_.post([this, alive = alive_] {
+      if (alive.expired()) return;
+      events_.tell([&](const OpStoreEvents& events) {
+        if (!events.ops_damaged) return;
+        call_application("OpStoreEvents::ops_damaged", [&] { events.ops_damaged({}); });
+      });
+    });
   }
 
   Result<OpDescription> describe(const Bytes& op) const {
@@ -535,8 +399,8 @@ class SqliteOpStore final : public OpStore {
   template <class T>
   bool may_write(Handler<T>& done) {
     assert_on_strand(runtime_, "a member of OpStore");
-    if (reader_ && writer_) return true;
-    refuse<T>(done, reader_ ? make_error(Errc::unsupported, path_ + ": opened for reading only") : closed_error());
+    if (!closed_ && !options_.read_only) return true;
+    refuse<T>(done, closed_ ? closed_error() : make_error(Errc::unsupported, path_ + ": opened for reading only"));
     return false;
   }
 
@@ -555,7 +419,7 @@ class SqliteOpStore final : public OpStore {
   template <class T, class Work>
   void read(std::uint64_t bytes, Work work, Handler<T> done) {
     assert_on_strand(runtime_, "a member of OpStore");
-    if (!reader_) return refuse<T>(done, closed_error());
+    if (closed_) return refuse<T>(done, closed_error());
     enqueue<T>(reads_, *read_worker_, 1, bytes, std::move(work), std::move(done), "the store's reader");
   }
   template <class T, class Db, class Work>
@@ -587,6 +451,53 @@ class SqliteOpStore final : public OpStore {
 
   Worker::Pause write_turn(bool idle) {
     const log::Scope scope(logger_);
+    if (place_ && (asked_to_close_.exchange(false) || (idle && is_open_ && place_->close_if_idle()))) close_files();
+    bool is_called = false;
+    bool stopping = false;
+    {
+      const std::lock_guard lock(writes_.mutex);
+      stopping = writes_.stopping;
+      is_called = !writes_.calls.empty() || (!stopping && !sums_wanted_.empty());
+    }
+    if (!is_called && !is_open_) return stopping ? end_writes() : Worker::Wait::wake;
+    if (!take_up(kWrites, stopping)) return Worker::Wait::wake;
+    if (auto ok = open_files(); !ok) {
+      refuse_writes(ok.error());
+      put_down(kWrites, true);
+      return Worker::Wait::nothing;
+    }
+    if (opened_again_.exchange(false)) {
+      idle_work_ = true;
+      tidying_ = false;
+      idle_ = kIdle;
+    }
+    const bool was_cut_short = std::exchange(cut_short_, false);
+    const auto pause = write_turn_with_files(idle && !was_cut_short);
+    if (pause.wait == Worker::Wait::end) return end_writes();
+    // The sums are read in pieces, which would be lost.
+    if (!wants_sums()) put_down(kWrites, is_called);
+    return place_ ? until_closing(pause) : pause;
+  }
+  /// Nobody tells this thread of room, or asks it to close the files, any more.
+  Worker::Pause end_writes() {
+    if (place_) place_->forget(kWrites);
+    return Worker::Wait::end;
+  }
+  /// A pause that ends when the files may be closed.
+  Worker::Pause until_closing(Worker::Pause pause) {
+    if (pause.wait == Worker::Wait::nothing) return pause;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(place_->left());
+    if (pause.wait == Worker::Wait::wake_or_idle && pause.idle <= left) return pause;
+    cut_short_ = true;
+    return {Worker::Wait::wake_or_idle, std::max(left, std::chrono::milliseconds(1))};
+  }
+  /// The files cannot be opened: whatever waits for them fails, and what is called later opens them again.
+  void refuse_writes(const Error& error) {
+    tell<OpWriter>(writes_.refuse_all(error));
+    tell_sums(error);
+  }
+
+  Worker::Pause write_turn_with_files(bool idle) {
     std::unique_lock lock(writes_.mutex);
     if (!writes_.calls.empty()) {
       auto batch = take_batch();
@@ -602,13 +513,13 @@ class SqliteOpStore final : public OpStore {
       writes_.bytes -= bytes;
       lock.unlock();
       tell<OpWriter>(std::move(batch));
-      writer_->tend_wal();
+      writer().tend_wal();
       if (may_work_on_index()) work_on_index(ops);
       tend_sums(ops);
-      if (writer_->wants_sums_written(false)) write_sums();
+      if (writer().wants_sums_written(false)) write_sums();
       // A store that is never idle must make room all the same.
-      if (writer_->wants_compaction() && writer_->pending_bytes() > options_.max_kept_request_bytes / 2) {
-        static_cast<void>(writer_->compact_pending());
+      if (writer().wants_compaction() && writer().pending_bytes() > options_.max_kept_request_bytes / 2) {
+        static_cast<void>(writer().compact_pending());
       }
       idle_work_ = true;
       tidying_ = false;
@@ -618,7 +529,7 @@ class SqliteOpStore final : public OpStore {
     const bool stopping = writes_.stopping;
     lock.unlock();
     if (stopping) {
-      if (writer_->wants_sums_written(true)) write_sums();
+      keep_sums();
       return Worker::Wait::end;
     }
     if (tend_sums(0)) {
@@ -633,37 +544,56 @@ class SqliteOpStore final : public OpStore {
     if (!idle_work_) return when_idle();
     if (!idle && !tidying_) return {Worker::Wait::wake_or_idle, idle_};
     tidying_ = true;
-    if (writer_->wants_compaction()) {
-      static_cast<void>(writer_->compact_pending());
+    if (writer().wants_compaction()) {
+      static_cast<void>(writer().compact_pending());
       return Worker::Wait::nothing;
     }
-    if (writer_->wants_merging() && writer_->merge()) {
-      writer_->tend_wal();
+    if (writer().wants_merging() && writer().merge()) {
+      writer().tend_wal();
       return Worker::Wait::nothing;
     }
-    if (writer_->wants_sums_written(true)) write_sums();
+    if (writer().wants_sums_written(true)) write_sums();
     tidying_ = false;
-    idle_work_ = !writer_->truncate_wal();
+    idle_work_ = !writer().truncate_wal();
     if (!idle_work_) return when_idle();
     idle_ = std::min(idle_ * 2, kMaxIdle);
     return {Worker::Wait::wake_or_idle, idle_};
   }
 
+  OpWriter& writer() { return files_->writer(); }
+  const OpWriter& writer() const { return files_->writer(); }
+  OpReader& reader() { return files_->reader(); }
+
   /// For those who wait for the sums: reads a piece, or tells them. Between transactions, when all that is durable has
   /// been told. Returns false if nobody waits.
   bool tend_sums(std::size_t ops) {
-    {
-      const std::lock_guard lock(writes_.mutex);
-      if (sums_wanted_.empty()) return false;
-    }
-    auto sums = writer_->dht_sums(runtime_.wall_now(), ops);
-    examine(writer_->take_suspects(), {});
+    if (!wants_sums()) return false;
+    auto sums = writer().dht_sums(runtime_.wall_now(), ops);
+    examine(writer().take_suspects(), {});
     if (!sums) {
       tell_sums(sums.error());
     } else if (*sums) {
+      keeps_sums_ = true;
       tell_sums(std::move(**sums));
     }
     return true;
+  }
+  bool wants_sums() {
+    const std::lock_guard lock(writes_.mutex);
+    return !sums_wanted_.empty();
+  }
+  /// Before the files are closed: once the sums have been asked for, their row is kept up to date, also by an opening
+  /// that did not need them. *Rationale*: else the next start reads every op since then.
+  void keep_sums() {
+    if (writer().wants_sums_written(true)) write_sums();
+    if (writer().knows_sums()) {
+      ops_in_sums_row_ = writer().ops_in_sums_row();
+      return;
+    }
+    const std::uint64_t ops = writer().progress().of;
+    if (!keeps_sums_ || ops < ops_in_sums_row_ + sums_rules_.at_rest) return;
+    static_cast<void>(writer().renew_sums(runtime_.wall_now()));
+    ops_in_sums_row_ = ops;
   }
   void tell_sums(Result<DhtSums> sums) {
     std::vector<Handler<DhtSums>> wanted;
@@ -683,10 +613,10 @@ class SqliteOpStore final : public OpStore {
     });
   }
   void write_sums() {
-    if (auto ok = writer_->write_sums(runtime_.wall_now()); !ok) {
+    if (auto ok = writer().write_sums(runtime_.wall_now()); !ok) {
       log::debug("store", path_ + ": the sums of its ops are not kept: " + ok.error().message);
     }
-    writer_->tend_wal();
+    writer().tend_wal();
   }
 
   /// With nothing to do but what has failed before.
@@ -697,19 +627,19 @@ class SqliteOpStore final : public OpStore {
   }
 
   bool has_index_work() const {
-    return writer_->is_behind() || writer_->is_converting() ||
-           (may_convert_ && writer_->version() == sqlite::kTablesFormat.version);
+    return writer().is_behind() || writer().is_converting() ||
+           (may_convert_ && writer().version() == sqlite::kTablesFormat.version);
   }
 
   /// A piece of what the index does not have yet, or of the way to version 2. What fails is tried again after a while,
   /// whether there are calls or not; they are answered meanwhile.
   void work_on_index(std::size_t ops) {
     if (!has_index_work()) return;
-    const int version = writer_->version();
-    const bool converts = !writer_->is_behind();
+    const int version = writer().version();
+    const bool converts = !writer().is_behind();
     if (converts && version == sqlite::kTablesFormat.version && !has_room()) return;
     if (!std::exchange(is_at_index_, true)) say_progress(converts ? kConverts : kMakesIndex, "begins");
-    if (auto ok = converts ? writer_->convert(ops) : writer_->catch_up(ops); !ok) {
+    if (auto ok = converts ? writer().convert(ops) : writer().catch_up(ops); !ok) {
       index_work_failed_at_ = runtime_.wall_now();
       index_pause_ = index_wait_;
       log::warn("store", path_ + ": " + (converts ? kConverts : kMakesIndex) + ": this has failed, is tried again in " +
@@ -719,8 +649,8 @@ class SqliteOpStore final : public OpStore {
       return;
     }
     index_wait_ = kMaxIdle;
-    writer_->tend_wal();
-    if (converts && writer_->version() == sqlite::kConvertedFormat.version) {
+    writer().tend_wal();
+    if (converts && writer().version() == sqlite::kConvertedFormat.version) {
       return say_progress(kConverts, "the new indexes are complete; the old ones are removed");
     }
     if (!has_index_work()) {
@@ -728,7 +658,7 @@ class SqliteOpStore final : public OpStore {
       idle_work_ = true;
       return say_progress(converts ? kConverts : kMakesIndex, "done");
     }
-    if (writer_->progress().ops >= say_at_) say_progress(converts ? kConverts : kMakesIndex, "goes on");
+    if (writer().progress().ops >= say_at_) say_progress(converts ? kConverts : kMakesIndex, "goes on");
   }
   bool may_work_on_index() {
     if (!index_work_failed_at_) return true;
@@ -741,14 +671,14 @@ class SqliteOpStore final : public OpStore {
   }
   /// At each tenth, and at least each million.
   void say_progress(const char* what, const char* how) {
-    const auto [done, of] = writer_->progress();
+    const auto [done, of] = writer().progress();
     say_at_ = done + std::clamp<std::uint64_t>(of / 10, 1, 1'000'000);
     log::info("store",
               path_ + ": " + what + ": " + how + ", " + std::to_string(done) + " of " + std::to_string(of) + " ops");
   }
   /// Whether there is room for a conversion. If not, the store stays as it is until it is opened again.
   bool has_room() {
-    const auto room = writer_->room_for_conversion();
+    const auto room = writer().room_for_conversion();
     if (!room) return true;  // what is wrong shows then
     std::optional<std::uint64_t> free = free_bytes_ ? free_bytes_(path_) : std::nullopt;
     if (const std::uint64_t most = options_.max_database_bytes; most > 0) {
@@ -785,55 +715,81 @@ class SqliteOpStore final : public OpStore {
   void commit_group(const std::vector<CallPtr<OpWriter>>& batch) {
     if (commit(batch)) return;
     // The next transaction makes it anew, and the calls need not know.
-    if (writer_->index_is_damaged() && commit(batch)) return;
+    if (writer().index_is_damaged() && commit(batch)) return;
     if (batch.size() == 1) return;
     for (const auto& call : batch) static_cast<void>(commit({&call, 1}));
   }
 
   bool commit(std::span<const CallPtr<OpWriter>> calls) {
-    Result<void> ok = writer_->begin();
+    Result<void> ok = writer().begin();
     for (const auto& call : calls) {
-      if (ok) ok = call->run(*writer_);
+      if (ok) ok = call->run(writer());
     }
-    if (ok) ok = writer_->commit();
+    if (ok) ok = writer().commit();
     for (const auto& call : calls) {
       if (ok) call->committed();
     }
     if (ok) return true;
-    writer_->roll_back();
+    writer().roll_back();
     for (const auto& call : calls) call->fail(ok.error());
     return false;
   }
 
   Worker::Pause read_turn() {
     std::unique_lock lock(reads_.mutex);
-    if (reads_.stopping) return Worker::Wait::end;
+    if (reads_.stopping) {
+      lock.unlock();
+      if (place_) place_->forget(kReads);
+      return Worker::Wait::end;
+    }
     if (reads_.calls.empty()) return Worker::Wait::wake;
+    lock.unlock();
+    if (reads_in_a_row_ == 0) {
+      if (!take_up(kReads)) return Worker::Wait::wake;
+      if (auto ok = open_files(); !ok) {
+        put_down(kReads, true);
+        tell<OpReader>(reads_.refuse_all(ok.error()));
+        return Worker::Wait::nothing;
+      }
+    }
+    lock.lock();
     auto call = std::move(reads_.calls.front());
     reads_.calls.pop_front();
     lock.unlock();
-    const auto ran = call->run(*reader_);
-    const bool can_wait = !ran && reader_->index_is_damaged() && writer_ && !index_was_repaired_;
-    auto suspects = reader_->take_suspects();
+    run_read(std::move(call));
+    lock.lock();
+    const bool goes_on = !reads_.calls.empty() && ++reads_in_a_row_ < kReadsInARow;
+    lock.unlock();
+    if (!goes_on) {
+      reads_in_a_row_ = 0;
+      put_down(kReads, true);
+    }
+    return Worker::Wait::nothing;
+  }
+
+  void run_read(CallPtr<OpReader> call) {
+    const auto ran = call->run(reader());
+    const bool can_wait = !ran && reader().index_is_damaged() && !options_.read_only && !index_was_repaired_;
+    auto suspects = reader().take_suspects();
     if (can_wait) {
       // Before the repair is asked for, which may end before this thread goes on.
-      lock.lock();
-      held_reads_.push_back(std::move(call));
-      lock.unlock();
-      examine(std::move(suspects), [this] { resume_reads(); });
-      return Worker::Wait::nothing;
+      {
+        const std::lock_guard lock(reads_.mutex);
+        held_reads_.push_back(std::move(call));
+      }
+      return examine(std::move(suspects), [this] { resume_reads(); });
     }
     examine(std::move(suspects), {});
-    lock.lock();
-    reads_.bytes -= call->bytes();
-    lock.unlock();
+    {
+      const std::lock_guard lock(reads_.mutex);
+      reads_.bytes -= call->bytes();
+    }
     tell<OpReader>({std::move(call)});
-    return Worker::Wait::nothing;
   }
 
   /// Runs before the handler of the call that met them: what is stored in there replaces them.
   void examine(std::vector<Suspect> suspects, std::function<void()> done) {
-    const bool is_worth_it = !suspects.empty() && writer_ && failed_repairs_ < kMostFailedRepairs;
+    const bool is_worth_it = !suspects.empty() && !options_.read_only && failed_repairs_ < kMostFailedRepairs;
     if (!is_worth_it && !done) return;
     writes_.force(std::make_shared<ExamineCall>(std::move(suspects), *policy_, events_, damaged_, mended_,
                                                 failed_repairs_, std::move(done)));
@@ -855,9 +811,12 @@ class SqliteOpStore final : public OpStore {
   const std::shared_ptr<const OpPolicy> policy_;
   const std::string path_;
   const SqliteOpStoreOptions options_;
-  std::optional<sqlite::FileLock> lock_;  ///< released last
-  std::optional<OpWriter> writer_;
-  std::optional<OpReader> reader_;  ///< until it is closed
+  const std::unique_ptr<sqlite::OpFiles> files_;
+  std::unique_ptr<StorePool::Place> place_;  ///< null: the files stay open
+  bool closed_ = false;                      ///< for the strand
+  std::mutex files_mutex_;                   ///< of opening and closing
+  std::atomic<bool> is_open_ = true;
+  std::atomic<bool> asked_to_close_ = false, opened_again_ = false;
   sqlite::Fingerprints prints_;
   Subscribers<OpStoreEvents> events_;
   Lifetime lifetime_;
@@ -871,8 +830,14 @@ class SqliteOpStore final : public OpStore {
   std::atomic<bool> index_was_repaired_ = false;
   std::atomic<std::uint64_t> damaged_ = 0, mended_ = 0;  ///< since it was opened
   std::atomic<std::uint64_t> failed_repairs_ = 0;
+  // For the reader's turns:
+  std::size_t reads_in_a_row_ = 0;  ///< for which the files have been taken up
   // For the writer's turns:
-  bool idle_work_ = true;  ///< there may be something to clean up when no calls come for a while
+  bool cut_short_ = false;              ///< the pause, so that the files can be closed
+  const sqlite::SumsRules sums_rules_;  ///< when there is a row
+  bool keeps_sums_ = false;             ///< they have been asked for
+  std::uint64_t ops_in_sums_row_ = 0;   ///< or as many as there were when this could not be written
+  bool idle_work_ = true;               ///< there may be something to clean up when no calls come for a while
   bool tidying_ = false;
   bool may_convert_ = false;  ///< from version 1
   bool is_at_index_ = false, waits_for_index_ = false;
@@ -883,6 +848,8 @@ class SqliteOpStore final : public OpStore {
   std::chrono::milliseconds idle_ = kIdle;
   std::unique_ptr<Worker> write_worker_;
   std::unique_ptr<Worker> read_worker_;
+  Worker* write_thread_ = nullptr;  ///< the same, for any thread: they are valid until `forget`
+  Worker* read_thread_ = nullptr;
 };
 
 }  // namespace
@@ -892,45 +859,16 @@ namespace sqlite {
 Result<std::shared_ptr<OpStore>> open_op_store(const Environment& environment, Runtime& runtime,
                                                std::shared_ptr<const OpPolicy> policy, const SpaceId& space,
                                                const std::string& path, const SqliteOpStoreOptions& options) {
-  std::optional<FileLock> lock;
-  std::optional<OpWriter> writer;
-  auto shelf = std::make_shared<runs::RunShelf>();
-  if (options.read_only) {
-    const auto info = read_sqlite_op_store_info(path);
-    if (!info) return info.error();
-    if (info->space != space || info->policy != policy->name()) {
-      return make_error(Errc::already_exists, path + ": this store is of space " + info->space.to_string() +
-                                                  " and policy " + info->policy + ", not of " + space.to_string() +
-                                                  " and " + std::string(policy->name()));
-    }
-  } else {
-    if (environment.vfs == nullptr) {
-      auto taken = FileLock::take(path);
-      if (!taken) return taken.error();
-      lock = std::move(*taken);
-      const auto state = inspect_file(path);
-      if (!state) return state.error();
-      if (*state == FileState::missing) {
-        if (auto ok = create_file(path); !ok) return ok.error();
-      }
-    }
-    auto opened = OpWriter::open(path, {.max_database_bytes = options.max_database_bytes,
-                                        .vfs = environment.vfs,
-                                        .policy = policy.get(),
-                                        .for_new = options.index_in_runs ? &kRunsFormat : &kTablesFormat,
-                                        .merge_rules = environment.merge_rules,
-                                        .blocks = environment.blocks,
-                                        .shelf = shelf,
-                                        .sums_rules = environment.sums_rules});
-    if (!opened) return opened.error();
-    if (auto ok = opened->bind_to(space, policy->name()); !ok) return ok.error();
-    writer = std::move(*opened);
+  // One that only reads has no writer, who would close it, and is used for a moment.
+  std::unique_ptr<StorePool::Place> place;
+  if (environment.op_pool && !options.read_only) {
+    place = std::make_unique<StorePool::Place>(environment.op_pool, kOpStoreDescriptors);
+    place->use_after_waiting(kOpens);
   }
-  auto reader = OpReader::open(path, options.read_only, environment.vfs, policy.get(),
-                               {environment.merge_rules, environment.blocks, std::move(shelf)});
-  if (!reader) return reader.error();
-  return std::make_shared<SqliteOpStore>(environment, runtime, std::move(policy), path, options, std::move(lock),
-                                         std::move(writer), std::move(*reader));
+  auto files = std::make_unique<OpFiles>(environment, *policy, space, path, options);
+  if (auto ok = files->open(); !ok) return ok.error();
+  return std::make_shared<SqliteOpStore>(environment, runtime, std::move(policy), path, options, std::move(files),
+                                         std::move(place));
 }
 
 }  // namespace sqlite

@@ -212,6 +212,19 @@ Result<void> OpWriter::write_sums(Timestamp now) {
   return {};
 }
 
+Result<void> OpWriter::renew_sums(Timestamp now) {
+  Result<void> ok;
+  if (sums_.state() == KeptSums::State::unread && !sums_.are_unfit()) ok = begin_sums(boundary_at(now), true);
+  const auto may_read = [&] {
+    return sums_.state() == KeptSums::State::since_row ||
+           (sums_.state() == KeptSums::State::all && now_.totals.ops <= sums_.rules().every);
+  };
+  while (ok && may_read()) ok = read_for_sums(0);
+  if (ok && sums_.state() == KeptSums::State::known) return write_sums(now);
+  sums_.forget();
+  return ok;
+}
+
 /// Where some ids lie: another function gives other locations, most likely.
 std::uint64_t OpWriter::places(std::size_t id_bytes) const {
   std::vector<std::uint8_t> id(id_bytes);

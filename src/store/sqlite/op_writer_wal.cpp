@@ -27,8 +27,9 @@ void OpWriter::tend_wal() {
   checkpoint(frames >= 2 * most_frames_ ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE);
 }
 
-bool OpWriter::truncate_wal() {
-  if (wal_is_empty()) return true;
+bool OpWriter::truncate_wal() { return wal_is_empty() || clear_wal(); }
+
+bool OpWriter::clear_wal() {
   if (!checkpoint(SQLITE_CHECKPOINT_TRUNCATE)) return false;
   frames_seen_ = tended_at_ = largest_commit_ = 0;
   *wal_frames_ = 0;

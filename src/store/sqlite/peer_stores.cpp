@@ -9,6 +9,7 @@
 #include "store/memory/peer_table.hpp"
 #include "store/sqlite/db.hpp"
 #include "store/sqlite/environment.hpp"
+#include "store/sqlite/store_pool.hpp"
 
 namespace kitsune2 {
 namespace {
@@ -24,37 +25,59 @@ constexpr sqlite::Format kPeerFormat{
     "CREATE TABLE agent(agent BLOB PRIMARY KEY, expires_at INTEGER NOT NULL, json TEXT NOT NULL);"
     "CREATE TABLE note(key TEXT, url TEXT, value BLOB NOT NULL, expires_at INTEGER, PRIMARY KEY(key, url));"};
 
-/// The file both stores write to. Strand only.
-class PeerDb {
+/// The file both stores write to. Strand only, but the pool may close it, under its mutex, while nobody uses it.
+///
+/// It is closed without a checkpoint. *Rationale*: the strand would wait for the disk; what is in the WAL is as durable
+/// there, and no more than kMostWalPages are read when it is opened again.
+class PeerDb final : public std::enable_shared_from_this<PeerDb>, private sqlite::StorePool::Member {
  public:
-  static Result<std::shared_ptr<PeerDb>> open(const SpaceId& space, const std::string& path, const char* vfs) {
-    std::optional<sqlite::FileLock> lock;
-    if (vfs == nullptr) {
+  static Result<std::shared_ptr<PeerDb>> open(const sqlite::Environment& environment, Runtime& runtime,
+                                              const SpaceId& space, const std::string& path) {
+    const std::shared_ptr<PeerDb> out(new PeerDb(environment, runtime, path));
+    const Using use(*out, false);
+    if (environment.vfs == nullptr) {
       auto taken = sqlite::FileLock::take(path);
       if (!taken) return taken.error();
-      lock = std::move(*taken);
+      out->lock_ = std::move(*taken);
       const auto state = sqlite::inspect_file(path);
       if (!state) return state.error();
       if (*state == sqlite::FileState::missing) {
         if (auto ok = sqlite::create_file(path); !ok) return ok.error();
       }
     }
-    auto connection = Connection::open(path, Connection::Mode::write, vfs);
-    if (!connection) return connection.error();
-    if (auto ok = sqlite::open_format(*connection, kPeerFormat, true); !ok) return ok.error();
-    if (auto ok = check_pages(*connection); !ok) return ok.error();
-    // NORMAL: no sync with each commit. What a power failure takes, bootstrap and gossip bring again; and the strand
-    // does not wait for the disk.
-    if (auto ok = connection->run("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-4096;"
-                                  "PRAGMA journal_size_limit=4194304; PRAGMA temp_store=MEMORY");
-        !ok) {
-      return ok.error();
-    }
-    std::shared_ptr<PeerDb> out(new PeerDb(std::move(lock), std::move(*connection)));
-    if (auto ok = out->prepare(); !ok) return ok.error();
+    if (auto ok = out->connect(true); !ok) return ok.error();
     if (auto ok = out->bind_to(space); !ok) return ok.error();
     return out;
   }
+  ~PeerDb() override {
+    runtime_.cancel(timer_);
+    place_.reset();  // from now on the pool does not close it
+  }
+
+  /// While it exists, the file is open, or `ok` says why not.
+  class Using {
+   public:
+    explicit Using(PeerDb& db, bool opens = true) : db_(db) {
+      if (db_.place_) db_.place_->use_now(kUses);
+      if (opens) ok = db_.open_again();
+    }
+    ~Using() {
+      if (!db_.place_) return;
+      const bool is_open = db_.statements_.has_value();
+      db_.place_->release(kUses);
+      if (is_open) {
+        db_.close_later();
+      } else {
+        db_.place_->closed();
+      }
+    }
+    Using(const Using&) = delete;
+    Using& operator=(const Using&) = delete;
+    Result<void> ok;
+
+   private:
+    PeerDb& db_;
+  };
 
   /// The file is small, and damage that is only met when a row is written would be met by a running node.
   static Result<void> check_pages(Connection& connection) {
@@ -66,11 +89,11 @@ class PeerDb {
     return make_error(Errc::corrupt, connection.path() + ": " + std::string(check->text(0)));
   }
 
-  Connection& connection() { return connection_; }
-
   /// Runs `work` in one transaction.
   template <class Work>
   Result<void> transaction(Work work) {
+    const Using use(*this);
+    if (!use.ok) return use.ok;
     if (auto ok = connection_.run("BEGIN IMMEDIATE"); !ok) return ok;
     Result<void> ok = work();
     if (ok) ok = connection_.run("COMMIT");
@@ -79,39 +102,47 @@ class PeerDb {
   }
 
   Result<void> put_agent(const AgentInfoSigned& info) {
-    put_agent_.bind(1, info.info().agent.view()).bind(2, info.info().expires_at.micros).bind_text(3, info.encode());
-    return finish(put_agent_);
+    statements_->put_agent.bind(1, info.info().agent.view())
+        .bind(2, info.info().expires_at.micros)
+        .bind_text(3, info.encode());
+    return finish(statements_->put_agent);
   }
   Result<void> remove_agent(const AgentId& agent) {
-    remove_agent_.bind(1, agent.view());
-    return finish(remove_agent_);
+    statements_->remove_agent.bind(1, agent.view());
+    return finish(statements_->remove_agent);
   }
   Result<void> clear_agents() { return connection_.run("DELETE FROM agent"); }
   Result<void> remove_expired(Timestamp now) {
-    for (Statement* statement : {&expire_agents_, &expire_notes_}) {
+    for (Statement* statement : {&statements_->expire_agents, &statements_->expire_notes}) {
       statement->bind(1, now.micros);
       if (auto ok = finish(*statement); !ok) return ok;
     }
     return {};
   }
+  /// For one who uses it, as the two before.
   Result<void> put_note(const Url& peer, const std::string& key, const store::PeerNotes::Note& note) {
-    put_note_.bind_text(1, key).bind_text(2, peer.str()).bind(3, note.value);
+    statements_->put_note.bind_text(1, key).bind_text(2, peer.str()).bind(3, note.value);
     if (note.expiry) {
-      put_note_.bind(4, note.expiry->micros);
+      statements_->put_note.bind(4, note.expiry->micros);
     } else {
-      put_note_.bind_null(4);
+      statements_->put_note.bind_null(4);
     }
-    return finish(put_note_);
+    return finish(statements_->put_note);
   }
   Result<void> remove_note_undurably(const Url& peer, const std::string& key) {
-    remove_note_.bind_text(1, key).bind_text(2, peer.str());
-    return finish(remove_note_);
+    statements_->remove_note.bind_text(1, key).bind_text(2, peer.str());
+    return finish(statements_->remove_note);
   }
   /// Durable at once, as all that was written before.
   Result<void> remove_note(const Url& peer, const std::string& key) {
     auto ok = connection_.run("PRAGMA synchronous=FULL");
     if (ok) ok = remove_note_undurably(peer, key);
     if (auto back = connection_.run("PRAGMA synchronous=NORMAL"); !back && ok) ok = back;
+    // SQLite makes the name of a WAL durable only as long as the WAL is open that it made.
+    if (ok && opened_again_) {
+      const int rc = sqlite3_wal_checkpoint_v2(connection_.handle(), nullptr, SQLITE_CHECKPOINT_FULL, nullptr, nullptr);
+      if (rc != SQLITE_OK) ok = connection_.error(rc);
+    }
     return ok;
   }
 
@@ -126,17 +157,94 @@ class PeerDb {
   }
 
  private:
-  PeerDb(std::optional<sqlite::FileLock> lock, Connection connection)
-      : lock_(std::move(lock)), connection_(std::move(connection)) {}
+  static constexpr sqlite::StorePool::User kUses = 1;
+  static constexpr int kMostWalPages = 256;
 
-  Result<void> prepare() {
+  PeerDb(const sqlite::Environment& environment, Runtime& runtime, std::string path)
+      : runtime_(runtime), vfs_(environment.vfs), path_(std::move(path)) {
+    if (!environment.peer_pool) return;
+    place_ = std::make_unique<sqlite::StorePool::Place>(environment.peer_pool, sqlite::kPeerStoreDescriptors);
+    place_->belongs_to(*this);
+  }
+
+  Result<void> connect(bool for_the_first_time) {
+    auto connection = Connection::open(path_, Connection::Mode::write, vfs_);
+    if (!connection) return connection.error();
+    connection_ = std::move(*connection);
+    if (auto ok = sqlite::open_format(connection_, kPeerFormat, for_the_first_time); !ok) return ok;
+    if (for_the_first_time) {
+      if (auto ok = check_pages(connection_); !ok) return ok;
+    }
+    // NORMAL: no sync with each commit. What a power failure takes, bootstrap and gossip bring again; and the strand
+    // does not wait for the disk.
+    static const std::string pragmas =
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-4096;"
+        "PRAGMA journal_size_limit=4194304; PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=" +
+        std::to_string(kMostWalPages);
+    if (auto ok = connection_.run(pragmas.c_str()); !ok) return ok;
+    statements_.emplace();
+    auto ok = prepare(*statements_);
+    if (!ok) statements_.reset();
+    return ok;
+  }
+
+  /// In use.
+  Result<void> open_again() {
+    if (statements_) return {};
+    const auto open_it = [&]() -> Result<void> {
+      if (!lock_) return connect(false);
+      if (auto ok = lock_->take_again(path_); !ok) return ok;
+      const auto state = sqlite::inspect_file(path_);
+      if (!state) return state.error();
+      if (*state == sqlite::FileState::present) return connect(false);
+      return make_error(Errc::not_found,
+                        path_ + ": the store is not there any more; it was moved or removed meanwhile");
+    };
+    auto ok = open_it();
+    opened_again_ = true;
+    if (!ok) disconnect();
+    return ok;
+  }
+  /// Not at the end of the store, which copies the WAL.
+  void disconnect() {
+    statements_.reset();
+    if (connection_.handle() != nullptr) {
+      sqlite3_db_config(connection_.handle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+    }
+    connection_ = {};
+    if (lock_) lock_->rest();
+  }
+  void has_room(sqlite::StorePool::User /*user*/) override {}
+  bool give_up() override {
+    disconnect();
+    return true;
+  }
+  void close_later() {
+    if (timer_ != 0) return;
+    timer_ = runtime_.schedule_after(place_->left(), [weak = weak_from_this()] {
+      const auto self = weak.lock();
+      if (!self) return;
+      self->timer_ = 0;
+      if (self->place_->close_if_idle()) {
+        self->disconnect();
+        self->place_->closed();
+      } else if (self->place_->is_open()) {
+        self->close_later();
+      }
+    });
+  }
+
+  struct Statements {
+    Statement put_agent, remove_agent, expire_agents, expire_notes, put_note, remove_note;
+  };
+  Result<void> prepare(Statements& statements) {
     const std::pair<Statement*, const char*> all[] = {
-        {&put_agent_, "INSERT OR REPLACE INTO agent(agent, expires_at, json) VALUES(?1,?2,?3)"},
-        {&remove_agent_, "DELETE FROM agent WHERE agent=?1"},
-        {&expire_agents_, "DELETE FROM agent WHERE expires_at<=?1"},
-        {&expire_notes_, "DELETE FROM note WHERE expires_at<=?1"},
-        {&put_note_, "INSERT OR REPLACE INTO note(key, url, value, expires_at) VALUES(?1,?2,?3,?4)"},
-        {&remove_note_, "DELETE FROM note WHERE key=?1 AND url=?2"},
+        {&statements.put_agent, "INSERT OR REPLACE INTO agent(agent, expires_at, json) VALUES(?1,?2,?3)"},
+        {&statements.remove_agent, "DELETE FROM agent WHERE agent=?1"},
+        {&statements.expire_agents, "DELETE FROM agent WHERE expires_at<=?1"},
+        {&statements.expire_notes, "DELETE FROM note WHERE expires_at<=?1"},
+        {&statements.put_note, "INSERT OR REPLACE INTO note(key, url, value, expires_at) VALUES(?1,?2,?3,?4)"},
+        {&statements.remove_note, "DELETE FROM note WHERE key=?1 AND url=?2"},
     };
     for (const auto& [statement, sql] : all) {
       auto prepared = connection_.prepare(sql);
@@ -170,9 +278,15 @@ class PeerDb {
     return {};
   }
 
-  std::optional<sqlite::FileLock> lock_;
+  Runtime& runtime_;
+  const char* const vfs_;
+  const std::string path_;
+  std::optional<sqlite::FileLock> lock_;  ///< released last
   Connection connection_;
-  Statement put_agent_, remove_agent_, expire_agents_, expire_notes_, put_note_, remove_note_;
+  std::optional<Statements> statements_;  ///< while it is open
+  std::unique_ptr<sqlite::StorePool::Place> place_;
+  Runtime::TimerId timer_ = 0;
+  bool opened_again_ = false;
 };
 
 /// Infos that others brought are written so long after the first of them, in one transaction.
@@ -302,7 +416,11 @@ class SqlitePeerMetaStore final : public PeerMetaStore, public std::enable_share
     if (auto ok = notes_.check_put(peer, key, value, now()); !ok) return ok;
     if (!db_) return make_error(Errc::cancelled, "the peer store is closed");
     store::PeerNotes::Note note{value.compact(), expiry};
-    if (auto ok = db_->put_note(peer, key, note); !ok) return ok;
+    {
+      const PeerDb::Using use(*db_);
+      if (!use.ok) return use.ok;
+      if (auto ok = db_->put_note(peer, key, note); !ok) return ok;
+    }
     notes_.put(peer, key, std::move(note));
     waiting_.erase({key, peer});
     return {};
@@ -340,7 +458,9 @@ class SqlitePeerMetaStore final : public PeerMetaStore, public std::enable_share
     assert_on_strand(runtime_, "PeerMetaStore::remove");
     // A note that the file keeps all the same (a full disk) is back after a restart: as if it had not been removed yet.
     const bool waited = waiting_.erase({key, peer}) > 0;
-    if ((notes_.remove(peer, key) || waited) && db_) static_cast<void>(db_->remove_note(peer, key));
+    if ((!notes_.remove(peer, key) && !waited) || !db_) return;
+    const PeerDb::Using use(*db_);
+    if (use.ok) static_cast<void>(db_->remove_note(peer, key));
   }
   std::vector<std::pair<Url, Bytes>> get_all_by_key(const std::string& key) override {
     return notes_.get_all_by_key(key, now());
@@ -378,8 +498,10 @@ Result<SqlitePeerStores> sqlite::open_peer_stores(const Environment& environment
                                                   const SpaceId& space, const std::string& path,
                                                   const Verifier& verifier, std::size_t max_agents,
                                                   std::size_t max_entries) {
-  auto db = PeerDb::open(space, path, environment.vfs);
+  auto db = PeerDb::open(environment, runtime, space, path);
   if (!db) return db.error();
+  const PeerDb::Using use(**db);
+  if (!use.ok) return use.ok.error();
   if (auto ok = (*db)->remove_expired(runtime.wall_now()); !ok) return ok.error();
   auto peers = std::make_shared<SqlitePeerStore>(runtime, space, *db, max_agents);
   if (auto ok = peers->load(verifier); !ok) return ok.error();
