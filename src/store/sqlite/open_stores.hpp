@@ -30,8 +30,9 @@ namespace kitsune2::sqlite {
 ///  slow,
 ///      but none at all would be the end.
 ///  O6  A store that was not used for `idle` may be closed (`close_if_idle`).
-///  O7  A store that cannot be closed stays as it is, and counts as used at that moment. *Reason*: a backup that reads
-///      it takes a while, and others may be closed without waiting for it.
+///  O7  A store that cannot be closed stays as it is, counts as used at that moment, and is not asked again before
+///      `kRest` has passed. *Reason*: a backup that reads it takes a while, and others may be closed without waiting
+///      for it; and where the disk fails, asking again at once would go on without end.
 ///  O8  Who cannot wait (`use_now`) gets room beyond `most`, and stores are closed for it afterwards, as for one who
 ///      waits. *Reason*: a store that ends writes what it was given, on a thread for which others wait.
 ///
@@ -41,6 +42,7 @@ class OpenStores {
   using Id = std::uint64_t;
   /// Who uses a store; one bit.
   using User = unsigned;
+  static constexpr Duration kRest = std::chrono::seconds(1);
 
   OpenStores(std::size_t most, Duration idle) : most_(most), idle_(idle) {}
 
@@ -92,6 +94,7 @@ class OpenStores {
     if ((store.users & user) == 0) return;
     store.users &= ~user;
     if (was_called) store.used_at = now;
+    now_ = std::max(now_, now);
     std::erase(granted_, std::pair(id, user));
     serve();
   }
@@ -102,10 +105,10 @@ class OpenStores {
     serve();
   }
 
-  /// How long it takes until the store may be closed for O6. Zero: it is time, and nobody uses it.
+  /// How long it takes at least until the store may be closed for O6. Zero: it is time, and nobody uses it.
   Duration left(Id id, Time now) const {
     const Store& store = stores_.at(id);
-    return std::max(store.used_at + idle_ - now, store.users != 0 ? Duration(1) : Duration(0));
+    return store.users != 0 ? idle_ : std::max(store.used_at + idle_ - now, Duration(0));
   }
   /// O6. True: the store is being closed now, until `closed` or `stays_open`.
   bool close_if_idle(Id id, Time now) {
@@ -129,6 +132,8 @@ class OpenStores {
     Store& store = stores_.at(id);
     if (store.state != State::closing) return;
     store.used_at = now;
+    store.rests_until = now + kRest;
+    now_ = std::max(now_, now);
     std::erase(to_close_, id);
     open(id, store);
     serve();
@@ -158,6 +163,7 @@ class OpenStores {
     State state = State::closed;
     unsigned users = 0;
     Time used_at{};
+    Time rests_until{};  ///< O7
   };
 
   void set(Store& store, State state) {
@@ -202,7 +208,7 @@ class OpenStores {
     while (taken_ - closing_ > 0 && taken_ - closing_ + descriptors > most_) {
       auto oldest = stores_.end();
       for (auto it = stores_.begin(); it != stores_.end(); ++it) {
-        if (it->second.state != State::open || it->second.users != 0) continue;
+        if (it->second.state != State::open || it->second.users != 0 || it->second.rests_until > now_) continue;
         if (oldest == stores_.end() || it->second.used_at < oldest->second.used_at) oldest = it;
       }
       if (oldest == stores_.end()) return;
@@ -211,8 +217,9 @@ class OpenStores {
   }
 
   std::size_t most_;
-  const Duration idle_;
+  Duration idle_;
   Id last_ = 0;
+  Time now_{};               ///< the latest that was told
   std::size_t taken_ = 0;    ///< by all that have room
   std::size_t closing_ = 0;  ///< of these, by those that are being closed
   std::map<Id, Store> stores_;

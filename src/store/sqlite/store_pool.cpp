@@ -2,12 +2,14 @@
 #include "store/sqlite/store_pool.hpp"
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <utility>
 
 namespace kitsune2::sqlite {
 
-StorePool::StorePool(Options options) : options_(std::move(options)), stores_(options_.most(), options_.idle) {}
+StorePool::StorePool(Options options)
+    : options_(std::move(options)), stores_(options_.most(), options_.idle), process_(::getpid()) {}
 
 void StorePool::tell() {
   bool more = true;
@@ -44,6 +46,10 @@ bool StorePool::is_closing() const {
 
 StorePool::Place::Place(std::shared_ptr<StorePool> pool, std::size_t descriptors) : pool_(std::move(pool)) {
   const std::lock_guard lock(pool_->mutex_);
+  if (std::exchange(pool_->process_, ::getpid()) != ::getpid()) {
+    pool_->stores_ = OpenStores(pool_->options_.most(), pool_->options_.idle);
+    pool_->members_.clear();
+  }
   id_ = pool_->stores_.add(descriptors);
   pool_->members_[id_] = nullptr;
 }

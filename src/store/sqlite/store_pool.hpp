@@ -81,6 +81,7 @@ class StorePool : public std::enable_shared_from_this<StorePool> {
   mutable std::mutex mutex_;
   std::condition_variable told_;
   OpenStores stores_;
+  int process_;  ///< a child that was forked has none of its parent's stores
   std::map<OpenStores::Id, Member*> members_;
 };
 

@@ -121,6 +121,20 @@ TEST(OpenStores, OneThatCannotBeClosedCountsAsUsed) {
   EXPECT_EQ(all.left(a, at(3)), kIdleTime);
 }
 
+TEST(OpenStores, OneThatCannotBeClosedIsNotAskedAgainAtOnce) {
+  OpenStores all(6, kIdleTime);
+  const Id a = all.add(6), b = all.add(6);
+  ASSERT_TRUE(all.use(a, kOne));
+  all.release(a, kOne, at(1));
+  EXPECT_FALSE(all.use(b, kOne));
+  ASSERT_EQ(all.take_to_close(), std::vector{a});
+  all.stays_open(a, at(1));
+  EXPECT_TRUE(all.take_to_close().empty()) << "though somebody waits, and it is the only one";
+  ASSERT_TRUE(all.use(a, kOne));
+  all.release(a, kOne, at(2), false);
+  EXPECT_EQ(all.take_to_close(), std::vector{a});
+}
+
 TEST(OpenStores, WhoCannotWaitIsNotRefusedAndOthersAreClosedForIt) {
   OpenStores all(12, kIdleTime);
   const Id a = all.add(6), b = all.add(6), c = all.add(6);
@@ -149,7 +163,7 @@ class NaiveStores {
     std::size_t descriptors = 0;
     char phase = 'c';  ///< closed, open, going
     std::set<OpenStores::User> users;
-    Time used_at{};
+    Time used_at{}, rests_until{};
   };
 
   std::size_t taken(bool with_going = true) const {
@@ -182,7 +196,7 @@ class NaiveStores {
     while (taken(false) > 0 && taken(false) + wanted > most) {
       std::optional<Id> oldest;
       for (const auto& [id, store] : stores) {
-        if (store.phase != 'o' || !store.users.empty()) continue;
+        if (store.phase != 'o' || !store.users.empty() || store.rests_until > now) continue;
         if (!oldest || store.used_at < stores.at(*oldest).used_at) oldest = id;
       }
       if (!oldest) break;
@@ -192,6 +206,7 @@ class NaiveStores {
   }
 
   std::size_t most = 0;
+  Time now{};
   std::map<Id, Store> stores;
   std::vector<Who> queue, granted;
   std::vector<Id> to_close;
@@ -249,6 +264,7 @@ TEST(OpenStores, AgreeWithANaiveTwin) {
           all.release(id, user, at(now), was_called);
           if (store.users.erase(user) == 0) break;
           if (was_called) store.used_at = at(now);
+          naive.now = at(now);
           std::erase(naive.granted, Who(id, user));
           naive.settle();
           break;
@@ -267,6 +283,8 @@ TEST(OpenStores, AgreeWithANaiveTwin) {
           } else {
             store.phase = 'o';
             store.used_at = at(now);
+            store.rests_until = at(now + 1);
+            naive.now = at(now);
             all.stays_open(id, at(now));
           }
           std::erase(naive.to_close, id);
