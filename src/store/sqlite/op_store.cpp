@@ -459,7 +459,11 @@ class SqliteOpStore final : public OpStore, private StorePool::Member {
       stopping = writes_.stopping;
       is_called = !writes_.calls.empty() || (!stopping && !sums_wanted_.empty());
     }
-    if (!is_called && !is_open_) return stopping ? end_writes() : Worker::Wait::wake;
+    if (!is_called && !is_open_) {
+      if (stopping) return end_writes();
+      do_without_files();
+      return Worker::Wait::wake;
+    }
     if (!take_up(kWrites, stopping)) return Worker::Wait::wake;
     if (auto ok = open_files(); !ok) {
       refuse_writes(ok.error());
@@ -482,6 +486,13 @@ class SqliteOpStore final : public OpStore, private StorePool::Member {
   Worker::Pause end_writes() {
     if (place_) place_->forget(kWrites);
     return Worker::Wait::end;
+  }
+  /// A turn that found the files being closed has asked for them, though there was no call, and may have got room.
+  void do_without_files() {
+    if (!place_) return;
+    place_->forget(kWrites);
+    const std::lock_guard lock(files_mutex_);
+    if (!is_open_) place_->closed();
   }
   /// A pause that ends when the files may be closed.
   Worker::Pause until_closing(Worker::Pause pause) {
