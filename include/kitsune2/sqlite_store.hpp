@@ -48,9 +48,9 @@ struct SqliteOpStoreOptions {
 /// be opened). A store that was not called for a minute closes its files, and where there is no room, the one that was
 /// used longest ago does so at once; the next call opens them again. This call waits until there is room. *Reason*: at
 /// the limit not only a store would fail, but every socket. It shows in these cases:
-///  * While the files are closed, another process can open the store. Calls then fail with Errc::already_exists, as
-///  long
-///    as it has it. If it has changed the file, listeners are told (`OpStoreEvents::ops_damaged` with an empty list).
+///  * While the files are closed, another process can open the store. As long as it has it, calls fail with
+///    Errc::already_exists. If it has changed the file, listeners are told (`OpStoreEvents::ops_damaged` with an empty
+///    list).
 ///  * If they cannot be opened again (no descriptor, a full disk, a file that is gone or damaged), the calls that wait
 ///    fail with the error of that. What was stored before is safe, and the next call tries again.
 ///
