@@ -19,7 +19,6 @@
 namespace kitsune2 {
 namespace {
 
-using sqlite::Call;
 using sqlite::CallOf;
 using sqlite::CallPtr;
 using sqlite::ExamineCall;
