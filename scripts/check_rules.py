@@ -8,8 +8,8 @@ usage: check_rules.py [--headers] [--graph]
 * Purity: src/core knows no clock, thread, socket or randomness; Asio and Beast are in src/net and src/server only.
 * The library prints nothing: its messages go to the host by the log (include/kitsune2/log.hpp).
 * No source file has more than 1,000 lines.
-* The sources of a test program, of which four are compiled at a time (K2_UNITY), share no name at file level, except
-  those that `SEPARATE` names in tests/CMakeLists.txt.
+* Sources of which eight are compiled at a time (K2_UNITY) share no name at file level: those of a test program, except
+  what `SEPARATE` names in tests/CMakeLists.txt, and those of a library and of the program, in unnamed namespaces.
 * kitsune2.hpp includes every public header.
 * With `--headers`: every public header compiles alone, and includes the check of abi.hpp.
 """
@@ -182,6 +182,10 @@ OTHER = re.compile(r"(?!TEST|TYPED_TEST|INSTANTIATE|REGISTER|namespace|using|sta
                    r"[\w\[:][\w:<>,\s*&\[\]]*?[\s*&](\w+)\s*[(={\[;]")
 
 
+# Sources of which a build has one or the other (CMakeLists.txt).
+ALTERNATIVES = {"without_quic.cpp", "stream_state_libsodium.cpp"}
+
+
 def check_test_names():
     for path in ("tests/CMakeLists.txt", "tests/unit/wire/CMakeLists.txt"):
         here = os.path.dirname(path)
@@ -205,6 +209,33 @@ def check_test_names():
                                  f"another name, or have one header for both, or name one source as SEPARATE in {path}")
 
 
+def check_product_names():
+    for folder in [f"src/{library}" for library in LIBRARIES] + ["apps/kitsune2"]:
+        seen = {}
+        for source in sources(folder):
+            if source.endswith(".hpp") or os.path.basename(source) in ALTERNATIVES:
+                continue
+            namespace, unnamed = "", False
+            for number, line in enumerate(read(source).splitlines(), 1):
+                if opened := re.match(r"namespace ([\w:]+) \{", line):
+                    namespace = opened[1]
+                elif line == "namespace {":
+                    unnamed = True
+                elif line == "}  // namespace":
+                    unnamed = False
+                found = unnamed and (TYPE.match(line) or OTHER.match(line))
+                if not found:
+                    continue
+                name = next(filter(None, found.groups()))
+                # Functions may have a name in common if not their parameters, and an alias may be repeated.
+                called = line.partition(name)[2] if line.partition(name)[2].startswith("(") else ""
+                alias = line if line.startswith("using ") else ""
+                first, alias_before = seen.setdefault((namespace, name, called), (source, alias))
+                if first != source and not (alias and alias == alias_before):
+                    complain(f"{source}:{number}: {os.path.basename(first)} has a {name}, too: give it another name, or "
+                             "have one header for both")
+
+
 def check_headers():
     abi = "#ifndef KITSUNE2_ABI_CONTAINERS\n#error kitsune2/abi.hpp is not included\n#endif\n"
     for path in sources("include/kitsune2"):
@@ -223,6 +254,7 @@ check_graph()
 check_purity()
 check_sizes()
 check_test_names()
+check_product_names()
 if "--headers" in sys.argv:
     check_headers()
 if not complaints:

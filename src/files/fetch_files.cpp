@@ -26,8 +26,6 @@ constexpr milliseconds kLook{200};  ///< longest sleep before looking around aga
 /// How often ops are looked for once more that should be held and are not.
 constexpr unsigned kMostLooks = 1000;
 
-Error stopped() { return make_error(Errc::cancelled, "stopped"); }
-
 /// A thread has no other way to say that there is no memory.
 template <class F>
 Result<void> with_memory(F work) {

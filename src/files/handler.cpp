@@ -18,7 +18,7 @@ bool is(const Bytes& data, const std::array<std::uint8_t, N>& message) {
   return data.size() == N && std::memcmp(data.data(), message.data(), N) == 0;
 }
 
-class Handler final : public FilesHandler {
+class FilesHandlerOfSpaces final : public FilesHandler {
  public:
   void allow_space(SpaceId space) override {
     handlers_.try_emplace(std::move(space), std::make_shared<HandlerInSpace>(pong_, accepts_));
@@ -76,7 +76,7 @@ class Handler final : public FilesHandler {
 
 }  // namespace
 
-std::shared_ptr<FilesHandler> FilesHandler::make() { return std::make_shared<Handler>(); }
+std::shared_ptr<FilesHandler> FilesHandler::make() { return std::make_shared<FilesHandlerOfSpaces>(); }
 
 SpaceId default_space(const AgentId& sharer) { return SpaceId::from_text("files-" + sharer.to_string().substr(0, 16)); }
 

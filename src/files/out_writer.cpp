@@ -18,8 +18,6 @@ namespace {
 
 constexpr std::size_t kOpsAtOnce = 16;
 
-Error stopped() { return make_error(Errc::cancelled, "stopped"); }
-
 bool ends_everything(const Error& error) { return error.code == Errc::disk_full || error.code == Errc::cancelled; }
 
 std::string temp_name(const std::string& salt, const std::string& path) {

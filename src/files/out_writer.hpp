@@ -10,8 +10,12 @@
 
 #include "files/fd.hpp"
 #include "files/manifest.hpp"
+#include "kitsune2/error.hpp"
 
 namespace kitsune2::files {
+
+/// How whatever was told to stop ends.
+inline Error stopped() { return make_error(Errc::cancelled, "stopped"); }
 
 /// One output folder. Steps through a manifest and writes what it says; `fetch` supplies the ops.
 ///

@@ -76,8 +76,8 @@ class SocketAddress {
 };
 
 /// Where recvmsg puts a datagram, or an error of one, and what the system says beside it.
-struct Incoming {
-  explicit Incoming(std::span<std::uint8_t> buffer) : data{buffer.data(), buffer.size()} {
+struct ReceiveCall {
+  explicit ReceiveCall(std::span<std::uint8_t> buffer) : data{buffer.data(), buffer.size()} {
     message.msg_name = address.data();
     message.msg_namelen = SocketAddress::capacity();
     message.msg_iov = &data;
@@ -85,8 +85,8 @@ struct Incoming {
     message.msg_control = control.data();
     message.msg_controllen = control.size();
   }
-  Incoming(const Incoming&) = delete;
-  Incoming& operator=(const Incoming&) = delete;
+  ReceiveCall(const ReceiveCall&) = delete;
+  ReceiveCall& operator=(const ReceiveCall&) = delete;
 
   SocketAddress address;
   iovec data;
@@ -234,7 +234,7 @@ class Socket final : public UdpSocket, public std::enable_shared_from_this<Socke
 
   void read() {
     for (int i = 0; i < kReadsInTurn && socket_.is_open(); ++i) {
-      Incoming in(buffer_);
+      ReceiveCall in(buffer_);
       msghdr& message = in.message;
       const ssize_t size = recvmsg(socket_.native_handle(), &message, MSG_DONTWAIT);
       if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
@@ -258,7 +258,7 @@ class Socket final : public UdpSocket, public std::enable_shared_from_this<Socke
   void read_errors() {
     for (int i = 0; i < kErrorsInTurn && socket_.is_open(); ++i) {
       std::array<std::uint8_t, 64> start{};
-      Incoming in(start);
+      ReceiveCall in(start);
       if (recvmsg(socket_.native_handle(), &in.message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) break;
       if (const auto address = SocketAddress::read(in.address.data())) {
         if (std::ranges::find(unreachable_, *address) == unreachable_.end()) unreachable_.push_back(*address);

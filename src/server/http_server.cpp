@@ -63,7 +63,7 @@ class ParsedRequest final : public HttpServerRequest {
   const Conn& conn_;
 };
 
-HttpReply plain(int status, std::string_view text) {
+HttpReply plain_line(int status, std::string_view text) {
   HttpReply out;
   out.status = status;
   out.content_type = "text/plain";
@@ -173,7 +173,7 @@ class HttpServer::Session final : public ConnEvents,
   void bid_farewell() {
     if (!conn_ || closing_) return;
     if (decoder_) return close(1001, "the server stops");
-    if (parser_) return answer(plain(503, "the server stops"), false, false);
+    if (parser_) return answer(plain_line(503, "the server stops"), false, false);
     end("the server stops");
   }
 
@@ -190,9 +190,9 @@ class HttpServer::Session final : public ConnEvents,
       return end("no TLS handshake");
     }
     if (!parser_) return end("idle");
-    if (std::exchange(waits_for_handler_, false)) return answer(plain(503, "no answer in time"), false, false);
+    if (std::exchange(waits_for_handler_, false)) return answer(plain_line(503, "no answer in time"), false, false);
     fault(HttpFault::timed_out, head_done_ ? "the body takes too long" : "the request head takes too long");
-    answer(plain(408, "the request took too long"), false, false);
+    answer(plain_line(408, "the request took too long"), false, false);
   }
 
   // --- ConnEvents
@@ -406,9 +406,9 @@ class HttpServer::Session final : public ConnEvents,
     fault(HttpFault::bad_request, ec == http::error::body_limit     ? "the body is too long"
                                   : ec == http::error::header_limit ? "the request head is too large"
                                                                     : ec.message());
-    if (ec == http::error::body_limit) return answer(plain(413, "length limit exceeded"), false, false);
-    if (ec == http::error::header_limit) return answer(plain(431, "the request head is too large"), false, false);
-    answer(plain(400, "the request is not valid HTTP: " + ec.message()), false, false);
+    if (ec == http::error::body_limit) return answer(plain_line(413, "length limit exceeded"), false, false);
+    if (ec == http::error::header_limit) return answer(plain_line(431, "the request head is too large"), false, false);
+    answer(plain_line(400, "the request is not valid HTTP: " + ec.message()), false, false);
   }
 
   void on_head() {
@@ -449,10 +449,10 @@ class HttpServer::Session final : public ConnEvents,
     if (message.method() != http::verb::get || message.version() != 11 || !net::ws_key_is_valid(key) ||
         parser_->content_length().value_or(0) != 0 || parser_->chunked()) {
       fault(HttpFault::bad_request, "not a valid WebSocket upgrade");
-      return answer(plain(400, "not a valid WebSocket upgrade"), false, false);
+      return answer(plain_line(400, "not a valid WebSocket upgrade"), false, false);
     }
     if (message[http::field::sec_websocket_version] != "13") {
-      return answer(plain(426, "WebSocket version 13 is needed"), false, false);
+      return answer(plain_line(426, "WebSocket version 13 is needed"), false, false);
     }
     const ParsedRequest request(message, ip_, id_, *conn_);
     std::string head =
@@ -465,7 +465,7 @@ class HttpServer::Session final : public ConnEvents,
     net::ByteBuffer& out = conn_->out();
     out.append(as_bytes(head));
     const std::size_t before = out.size();
-    HttpReply refusal = plain(404, "no WebSocket here");
+    HttpReply refusal = plain_line(404, "no WebSocket here");
     auto events = server_->handler_.on_upgrade(request, *this, refusal);
     if (!events) {
       out.retract(out.size() - before + head.size());

@@ -9,7 +9,7 @@
 namespace kitsune2::server {
 namespace {
 
-constexpr Duration kPruneEvery = std::chrono::seconds(5);
+constexpr Duration kForgetEvery = std::chrono::seconds(5);
 
 }  // namespace
 
@@ -182,7 +182,7 @@ std::optional<Time> RequestTurns::next_deadline() const {
 
 void RequestTurns::prune(Time now) {
   if (now < prune_at_) return;
-  prune_at_ = now + kPruneEvery;
+  prune_at_ = now + kForgetEvery;
   boost::unordered::erase_if(addresses_, [&](const auto& entry) {
     const Account& account = entry.second;
     return !account.waits() && !account.stands && !account.is_marked && !account.rests_until &&

@@ -19,7 +19,7 @@ namespace {
 constexpr std::int64_t kWallStart = 1'767'225'600'000'000;  // 2026-01-01
 constexpr std::size_t kMostTasksAtOnce = 10'000'000;
 
-std::uint64_t mix(std::uint64_t z) {
+std::uint64_t scramble(std::uint64_t z) {
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
   return z ^ (z >> 31);
@@ -28,7 +28,7 @@ std::uint64_t mix(std::uint64_t z) {
 /// splitmix64: small, with a state of a single number.
 struct Random {
   std::uint64_t state;
-  std::uint64_t next() { return mix(state += 0x9E3779B97F4A7C15ULL); }
+  std::uint64_t next() { return scramble(state += 0x9E3779B97F4A7C15ULL); }
 };
 
 struct Entry {
@@ -137,7 +137,7 @@ struct SimWorld::State {
     return true;
   }
 
-  void add_trace(std::uint64_t value) { hash = mix(hash * 0x9E3779B97F4A7C15ULL + value); }
+  void add_trace(std::uint64_t value) { hash = scramble(hash * 0x9E3779B97F4A7C15ULL + value); }
 
   void drop(std::uint32_t node, bool all) {
     std::vector<Task> doomed;  // their destructors may call this object
@@ -187,7 +187,7 @@ std::unique_ptr<SimRuntime> SimWorld::make_runtime() {
     const std::lock_guard lock(state_->mutex);
     state_->dead.push_back(false);
   }
-  return std::unique_ptr<SimRuntime>(new SimRuntime(state_, index, mix(state_->seed + 1) ^ mix(index + 1)));
+  return std::unique_ptr<SimRuntime>(new SimRuntime(state_, index, scramble(state_->seed + 1) ^ scramble(index + 1)));
 }
 
 Time SimWorld::now() const { return Time(Duration(state_->now.load())); }

@@ -15,11 +15,9 @@
 namespace kitsune2 {
 namespace {
 
-constexpr std::string_view kArea = "bootstrap";
 constexpr std::size_t kMaxWaitingInfos = 1024;
 /// The most infos that are used of one answer. Stock servers send 32.
 constexpr std::size_t kMaxInfosInAnswer = 1024;
-constexpr int kUnauthorized = 401;
 constexpr Duration kRequestTimeout = std::chrono::seconds(30);
 /// So many answers in a row in which this node is missing are followed by the shortest pause.
 constexpr int kMissedSoon = 8;
@@ -68,7 +66,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     assert_on_strand(runtime_, "Bootstrap::put");
     if (stopped_ || !info) return;
     if (info->info().space != space_) {
-      log::error(kArea, "an agent info of another space is not sent to the server");
+      log::error("bootstrap", "an agent info of another space is not sent to the server");
       return;
     }
     const AgentId& agent = info->info().agent;
@@ -81,7 +79,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     }
     const bool fresh = waiting_.insert_or_assign(agent, info).second;
     if (fresh && waiting_.size() > kMaxWaitingInfos) {
-      log::warn(kArea, "too many agent infos of this node wait for the server; dropping one");
+      log::warn("bootstrap", "too many agent infos of this node wait for the server; dropping one");
       waiting_.erase(agent);
       return;
     }
@@ -236,7 +234,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
                                 ? "status " + std::to_string(answer->status) + ' ' + log::printable(answer->body, 120)
                                 : answer.error().to_string();
     status_.put_failure = answer ? make_error(Errc::overloaded, server_ + " refuses it with " + why) : answer.error();
-    if (put_log_.open(runtime_.now())) log::info(kArea, "the server did not accept an agent info: " + why);
+    if (put_log_.open(runtime_.now())) log::info("bootstrap", "the server did not accept an agent info: " + why);
   }
 
   void retry_later() {
@@ -324,7 +322,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     status_.failure = why;
     status_.listed.reset();
     if (poll_log_.open(runtime_.now()))
-      log::info(kArea, "no agent infos from the server: " + log::printable(why.to_string()));
+      log::info("bootstrap", "no agent infos from the server: " + log::printable(why.to_string()));
   }
 
   void take(const std::string& body) {
@@ -344,7 +342,8 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
       if (believed) {
         good.push_back(*entry);
       } else if (log::enabled(log::Level::debug)) {
-        log::debug(kArea, "ignoring an agent info of the server: " + log::printable(believed.error().to_string()));
+        log::debug("bootstrap",
+                   "ignoring an agent info of the server: " + log::printable(believed.error().to_string()));
       }
     }
     status_.listed = listed;

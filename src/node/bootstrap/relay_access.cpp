@@ -10,8 +10,6 @@
 namespace kitsune2 {
 namespace {
 
-constexpr std::string_view kArea = "iroh";
-
 class Keeper final : public std::enable_shared_from_this<Keeper> {
  public:
   Keeper(Runtime& runtime, std::shared_ptr<HttpClient> http, RelayAccessOptions options)
@@ -59,7 +57,7 @@ class Keeper final : public std::enable_shared_from_this<Keeper> {
       if (!self) return;
       self->tell([self](const Result<void>& told) {
         if (told || !self->log_.open(self->runtime_.now())) return;
-        log::warn(kArea, "the right to use the relay is not renewed: " + told.error().message + self->log_.left_out());
+        log::warn("iroh", "the right to use the relay is not renewed: " + told.error().message + self->log_.left_out());
       });
       self->tell_later();
     });

@@ -13,7 +13,6 @@ namespace {
 
 constexpr std::size_t kMaxMaterial = 65'536;
 constexpr std::size_t kMaxToken = 4096;
-constexpr int kUnauthorized = 401;
 
 /// Whether it can stand in a header.
 bool is_token(const std::string& text) {

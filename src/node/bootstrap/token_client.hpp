@@ -12,6 +12,8 @@
 
 namespace kitsune2 {
 
+inline constexpr int kUnauthorized = 401;  ///< the status of an answer to a request without a good token
+
 /// The bytes of authentication material in a configuration: base64 with padding of 1 to 65,536 bytes. nullopt: it is
 /// something else.
 std::optional<std::string> auth_material(std::string_view base64);

@@ -14,10 +14,10 @@
 namespace kitsune2 {
 namespace {
 
-constexpr std::string_view kArea = "fetch";
-
 /// Whether a failure says nothing about the peer.
-bool is_ours(Errc code) { return code == Errc::disconnected || code == Errc::overloaded || code == Errc::cancelled; }
+bool is_our_failure(Errc code) {
+  return code == Errc::disconnected || code == Errc::overloaded || code == Errc::cancelled;
+}
 
 std::vector<OpId> ids_of(const std::vector<FetchedRun>& runs) {
   std::size_t count = 0;
@@ -113,7 +113,7 @@ void CoreFetch::on_sent(Unsent request, const Result<void>& result) {
     core_.on_sent(request.request, now);
     return pump();
   }
-  if (is_ours(result.error().code)) {
+  if (is_our_failure(result.error().code)) {
     if (unsent_.empty()) {
       send_again_at_ = now + std::chrono::milliseconds(config_.re_insert_outgoing_request_delay_ms);
     }
@@ -122,7 +122,7 @@ void CoreFetch::on_sent(Unsent request, const Result<void>& result) {
   }
   ++stats_.requests_failed;
   if (send_gate_.open(now))
-    log::debug(kArea, "cannot ask " + request.source.to_string() + ": " + result.error().message);
+    log::debug("fetch", "cannot ask " + request.source.to_string() + ": " + result.error().message);
   const auto gone = core_.on_send_failed(request.request, now);
   pump();
   if (gone) on_given_up(*gone, "cannot be reached");
@@ -131,9 +131,9 @@ void CoreFetch::on_sent(Unsent request, const Result<void>& result) {
 void CoreFetch::on_given_up(const FetchGivenUp& gone, std::string_view why) {
   stats_.pairs_dropped_unresponsive += gone.pairs;
   metadata_.forget_source(gone.source);
-  log::info(kArea, gone.source.to_string() + " " + std::string(why) + "; dropping " + std::to_string(gone.pairs) +
-                       " requests to it; " + std::to_string(gone.orphaned.size()) +
-                       " of these ops have no other source");
+  log::info("fetch", gone.source.to_string() + " " + std::string(why) + "; dropping " + std::to_string(gone.pairs) +
+                         " requests to it; " + std::to_string(gone.orphaned.size()) +
+                         " of these ops have no other source");
   // Listeners first: one may have to write it down before the store forgets.
   tell(&FetchEvents::peer_given_up, gone.source, gone.orphaned);
   if (gone.pairs > 0) forget_pending(gone.source);
@@ -146,9 +146,9 @@ void CoreFetch::on_unserved(std::vector<FetchUnserved> dropped) {
     stats_.pairs_dropped_unserved += item.op_ids.size();
     metadata_.forget(item.op_ids, item.source);
     if (unserved_gate_.open(runtime_.now())) {
-      log::info(kArea, item.source.to_string() + " was asked repeatedly for " + std::to_string(item.op_ids.size()) +
-                           " ops and never sent them; the first is " + item.op_ids.front().to_string() +
-                           ". It will not be asked for them again" + unserved_gate_.left_out());
+      log::info("fetch", item.source.to_string() + " was asked repeatedly for " + std::to_string(item.op_ids.size()) +
+                             " ops and never sent them; the first is " + item.op_ids.front().to_string() +
+                             ". It will not be asked for them again" + unserved_gate_.left_out());
     }
     forget_later(item.source, item.op_ids);
     tell(&FetchEvents::ops_unserved, item.source, item.op_ids, item.orphaned);
@@ -175,7 +175,7 @@ void CoreFetch::forget_now() {
     ++store_calls_;
     store_->remove_pending(std::move(op_ids), source, lifetime_.guard([this, url = source](const Result<void>& result) {
       if (!result)
-        log::warn(kArea, "cannot remove the requests to " + url.to_string() + ": " + result.error().to_string());
+        log::warn("fetch", "cannot remove the requests to " + url.to_string() + ": " + result.error().to_string());
       on_store_call_done();
     }));
   }
@@ -368,8 +368,8 @@ bool CoreFetch::may_be_stored(Arrived& message, std::size_t index) {
 void CoreFetch::on_invalid(const Url& peer, std::uint64_t count, const Error& first) {
   stats_.ops_invalid += count;
   if (invalid_gate_.open(runtime_.now())) {
-    log::debug(kArea, peer.to_string() + " sent " + std::to_string(count) +
-                          " invalid ops; the first: " + log::printable(first.to_string()) + invalid_gate_.left_out());
+    log::debug("fetch", peer.to_string() + " sent " + std::to_string(count) +
+                            " invalid ops; the first: " + log::printable(first.to_string()) + invalid_gate_.left_out());
   }
   tell(&FetchEvents::ops_invalid, peer, count, first);
 }
@@ -452,7 +452,7 @@ void CoreFetch::on_answered(Arrived& message) {
           slices[i] = slices[i].compact();
           add(false, i);
         } else if (answer.verdicts[i] == FetchVerdict::unasked && unsolicited_gate_.open(now)) {
-          log::debug(kArea, peer.to_string() + " sent an op that was not asked for: " + message.ids[i].to_string());
+          log::debug("fetch", peer.to_string() + " sent an op that was not asked for: " + message.ids[i].to_string());
         }
         break;
     }
@@ -494,7 +494,7 @@ void CoreFetch::on_judged(const Url& peer, const FetchAnswer& answer) {
   if (!answer.put_aside) return;
   ++stats_.peers_put_aside;
   if (aside_gate_.open(runtime_.now())) {
-    log::info(kArea, peer.to_string() + " is put aside: it sent ops that are invalid or were not asked for");
+    log::info("fetch", peer.to_string() + " is put aside: it sent ops that are invalid or were not asked for");
   }
   // Not by an error: in this way the peer is told why.
   transport_->disconnect(peer, {CloseCode::failure, "too many ops that are invalid or were not asked for"});
@@ -538,12 +538,12 @@ void CoreFetch::on_store_failed(const std::vector<FetchedRun>& runs, const Error
   const std::vector<OpId> op_ids = ids_of(runs);
   ++stats_.store_failures;
   if (store_gate_.open(runtime_.now())) {
-    log::warn(kArea, "cannot store " + std::to_string(op_ids.size()) + " ops: " + why.to_string() +
-                         "; they will be fetched again");
+    log::warn("fetch", "cannot store " + std::to_string(op_ids.size()) + " ops: " + why.to_string() +
+                           "; they will be fetched again");
   }
   const auto orphaned = core_.on_store_failed(op_ids, runtime_.now());
   if (!orphaned.empty()) {
-    log::warn(kArea, std::to_string(orphaned.size()) + " ops that could not be stored have no source left");
+    log::warn("fetch", std::to_string(orphaned.size()) + " ops that could not be stored have no source left");
   }
   metadata_.forget(orphaned);
   pump();

@@ -8,7 +8,6 @@
 namespace kitsune2 {
 namespace {
 
-constexpr std::string_view kArea = "fetch";
 /// As in WireLimits: an id that a peer would refuse is not requested.
 constexpr std::size_t kMaxIdBytes = 1024;
 /// The part of max_offered_bytes that the offers of newcomers may fill: what a peer names without ever having sent
@@ -31,7 +30,7 @@ void CoreFetch::resume(std::uint64_t after) {
     if (!page && !stopped_) {
       // Unknown is not none: until they are read, nobody is told that nothing is pending.
       if (resume_gate_.open(runtime_.now()))
-        log::warn(kArea, "cannot read the open requests of an earlier run: " + page.error().to_string());
+        log::warn("fetch", "cannot read the open requests of an earlier run: " + page.error().to_string());
       const auto delay = std::chrono::milliseconds(config_.re_insert_outgoing_request_delay_ms);
       runtime_.schedule_after(delay, lifetime_.guard([this, after] {
         if (!stopped_) resume(after);
@@ -47,8 +46,8 @@ void CoreFetch::resume(std::uint64_t after) {
         std::erase_if(op_ids, [&](const OpId& id) { return stored_meanwhile_.contains(id); });
         const auto added = core_.add(op_ids, *source, runtime_.now());
         if (added.refused == 0) continue;
-        log::warn(kArea, "too many open requests: " + std::to_string(added.refused) + " to " + source->to_string() +
-                             " stay in the store until the next start");
+        log::warn("fetch", "too many open requests: " + std::to_string(added.refused) + " to " + source->to_string() +
+                               " stay in the store until the next start");
       }
       if (page->next) resume(*page->next);
     }
@@ -318,7 +317,7 @@ void CoreFetch::replace_source(const Url& old_url, const Url& new_url) {
   if (filters_ > 0 || resuming_) moved_meanwhile_.emplace_back(old_url, new_url);
   auto replaced = core_.replace_source(old_url, new_url, runtime_.now());
   if (replaced.refused > 0) {
-    log::warn(kArea, "too many open requests to " + new_url.to_string() + "; those to its old url are not moved");
+    log::warn("fetch", "too many open requests to " + new_url.to_string() + "; those to its old url are not moved");
   }
   if (replaced.refused > 0) {
     // What is being looked up will be pending at the new url.
@@ -348,7 +347,7 @@ void CoreFetch::persist_replaced(std::vector<OpId> op_ids, const Url& old_url, c
   adding->persist = persists_.begin();
   adding->done = [new_url, forget_old](const Result<void>& result) {
     if (result) return forget_old();
-    log::warn(kArea, "cannot move requests to " + new_url.to_string() + ": " + result.error().to_string());
+    log::warn("fetch", "cannot move requests to " + new_url.to_string() + ": " + result.error().to_string());
   };
   persist(adding);
 }
@@ -359,7 +358,7 @@ void CoreFetch::forget_pending(const Url& source) {
   ++store_calls_;
   store_->remove_pending_source(source, lifetime_.guard([this, source](const Result<void>& result) {
     if (!result)
-      log::warn(kArea, "cannot remove the requests to " + source.to_string() + ": " + result.error().to_string());
+      log::warn("fetch", "cannot remove the requests to " + source.to_string() + ": " + result.error().to_string());
     on_store_call_done();
   }));
 }

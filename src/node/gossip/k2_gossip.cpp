@@ -13,7 +13,6 @@
 namespace kitsune2 {
 namespace {
 
-constexpr std::string_view kArea = "gossip";
 constexpr std::size_t kSessionBytes = 12;
 /// Agents of one message that are looked at, declared, asked for or given.
 constexpr std::size_t kMaxAgents = 1024;
@@ -833,7 +832,7 @@ void K2Gossip::peer_error(const Url& peer, const char* what, double weight) {
   context_.transport->wasted(peer, message_bytes_);
   charge(peer, PeerWork().nonsense(1));
   if (faults_.add(peer, weight, runtime().now())) is_at_its_end_with_ = true;
-  if (log_gate_.open(runtime().now())) log::debug(kArea, peer.to_string() + ": " + what);
+  if (log_gate_.open(runtime().now())) log::debug("gossip", peer.to_string() + ": " + what);
 }
 
 PeerStanding K2Gossip::charge(const Url& peer, PeerWork work) {

@@ -14,8 +14,6 @@
 namespace kitsune2 {
 namespace {
 
-constexpr std::string_view kArea = "publish";
-
 /// The most ids that may wait to be sent, in all publishes together.
 constexpr std::uint64_t kMaxQueuedIds = 8'000'000;
 /// The same for the bytes of their metadata.
@@ -156,10 +154,11 @@ void CorePublish::on_sent(const Url& target) {
   const Time now = runtime_.now();
   if (!transport_->is_known_to(space_, target)) {
     if (unheard_gate_.open(now)) {
-      log::info(kArea, "what is published to " + target.to_string() +
-                           " may not be heard: that peer has not shown yet that it knows an agent of this node; gossip "
-                           "brings it when it does" +
-                           unheard_gate_.left_out());
+      log::info("publish",
+                "what is published to " + target.to_string() +
+                    " may not be heard: that peer has not shown yet that it knows an agent of this node; gossip "
+                    "brings it when it does" +
+                    unheard_gate_.left_out());
     }
     tell_unconfirmed(target);
   }
@@ -224,7 +223,7 @@ void CorePublish::take_ops(const Url& peer, wire::IdList ids, wire::DataList met
     stats_.ops_refused += count;
     transport_->wasted(peer, bytes);
     if (log_gate_.open(runtime_.now()))
-      log::debug(kArea, "dropping op ids of " + peer.to_string() + ": too many are waiting");
+      log::debug("publish", "dropping op ids of " + peer.to_string() + ": too many are waiting");
     return;
   }
   if (metadata.total_bytes() == 0) metadata = {};
@@ -275,8 +274,8 @@ void CorePublish::look_up(const Offers::Piece& piece) {
   if (const std::uint64_t left_out = piece.ids - ops.size(); left_out > 0) {
     stats_.ops_refused += left_out;
     if (log_gate_.open(runtime_.now())) {
-      log::debug(kArea, "leaving out " + std::to_string(left_out) + " op ids of " + piece.peer.to_string() +
-                            ": their metadata is longer than corePublish.maxMetadataBytes");
+      log::debug("publish", "leaving out " + std::to_string(left_out) + " op ids of " + piece.peer.to_string() +
+                                ": their metadata is longer than corePublish.maxMetadataBytes");
     }
   }
   auto done = then(ops.size());
@@ -305,7 +304,7 @@ void CorePublish::on_piece_done(const Offers::Piece& piece, std::uint64_t asked,
     stats_.ops_refused += asked + dropped.ids;
     transport_->wasted(piece.peer, dropped.bytes);
     if (log_gate_.open(runtime_.now()))
-      log::debug(kArea, "dropping op ids of " + piece.peer.to_string() + ": " + added.error().to_string());
+      log::debug("publish", "dropping op ids of " + piece.peer.to_string() + ": " + added.error().to_string());
   }
   next_pieces();
 }
@@ -322,7 +321,7 @@ void CorePublish::take_agent(const Url& peer, const Bytes& json) {
   const auto refuse = [&](std::uint64_t& counter, const Error& why) {
     counter += 1;
     if (log_gate_.open(runtime_.now()))
-      log::debug(kArea, "ignoring an agent info of " + peer.to_string() + ": " + log::printable(why.to_string()));
+      log::debug("publish", "ignoring an agent info of " + peer.to_string() + ": " + log::printable(why.to_string()));
   };
   auto info = AgentInfoSigned::decode(json.text(), verifier_, url_form(transport_->dialect()));
   if (!info) {

@@ -15,7 +15,6 @@
 namespace kitsune2 {
 namespace {
 
-constexpr std::string_view kArea = "space";
 constexpr Duration kLeavePatience = std::chrono::milliseconds(1500);
 constexpr Duration kStoreFailureIsRecent = std::chrono::minutes(1);
 constexpr Duration kNameAgainAfter = std::chrono::hours(1);
@@ -288,10 +287,11 @@ void CoreSpace::local_agent_join(std::shared_ptr<LocalAgent> agent, Handler<> do
   if (agent && !warned_of_empty_arc_ && agent->tgt_storage_arc().empty()) {
     warned_of_empty_arc_ = true;
     // Anyone who knows a space's id can join it, and logs are passed around, so they show only the beginning of the id.
-    log::warn(kArea, "agent " + agent->agent().to_string() + " joins space " + id().to_string().substr(0, 8) + "…" +
-                         " with an empty target arc: gossip will bring it no ops; call "
-                         "set_tgt_storage_arc(DhtArc::full()) before it joins, or local_agent_join_with_arc if this is "
-                         "intended");
+    log::warn("space",
+              "agent " + agent->agent().to_string() + " joins space " + id().to_string().substr(0, 8) + "…" +
+                  " with an empty target arc: gossip will bring it no ops; call "
+                  "set_tgt_storage_arc(DhtArc::full()) before it joins, or local_agent_join_with_arc if this is "
+                  "intended");
   }
   join(std::move(agent), std::move(done));
 }
@@ -333,7 +333,7 @@ void CoreSpace::local_agent_leave(const AgentId& agent_id, std::function<void()>
   agent->set_cur_storage_arc(DhtArc::none());
   auto info = sign(*agent, true);
   if (!info) {
-    log::warn(kArea, "cannot sign a tombstone: " + info.error().to_string());
+    log::warn("space", "cannot sign a tombstone: " + info.error().to_string());
     return runtime().post(std::move(done));
   }
   context_.peer_store->insert({*info});
@@ -352,7 +352,7 @@ void CoreSpace::sign_soon(const AgentId& agent_id) {
     for (const auto& agent : self->context_.local_agent_store->get_all()) {
       if (agent->agent() != agent_id) continue;
       if (auto spread = self->sign_and_spread(agent); !spread)
-        log::warn(kArea, "cannot sign an agent info: " + spread.error().to_string());
+        log::warn("space", "cannot sign an agent info: " + spread.error().to_string());
     }
   });
 }
@@ -389,14 +389,14 @@ void CoreSpace::sign_again_if_overtaken(const AgentInfo& info) {
   const auto own = signed_at_.find(info.agent);
   if (own == signed_at_.end() || info.created_at <= own->second || overtaken_ >= kMostOvertaken) return;
   ++overtaken_;
-  log::info(kArea, "another info of agent " + info.agent.to_string() +
-                       " is newer than that of this node; signing a newer one");
+  log::info("space", "another info of agent " + info.agent.to_string() +
+                         " is newer than that of this node; signing a newer one");
   sign_soon(info.agent);
 }
 
 Result<void> CoreSpace::sign_and_spread(const std::shared_ptr<LocalAgent>& agent) {
   if (!current_url()) {
-    log::debug(kArea, "no url yet; the agent info will be sent when there is one");
+    log::debug("space", "no url yet; the agent info will be sent when there is one");
     return {};
   }
   auto info = sign(*agent, false);

@@ -10,7 +10,6 @@ namespace kitsune2::server {
 namespace {
 
 constexpr std::uint8_t kBatchFromRelay = 7;
-constexpr std::size_t kBatchHead = 1 + 32 + 1 + 2;
 
 /// The first of `list` that may send what costs `cost(it)`; those before it have had their turn.
 template <class List, class Cost>

@@ -30,7 +30,8 @@ class FairQueue {
   static constexpr std::size_t kQuantum = 16U << 10;
   static constexpr std::size_t kDatagramCost = 512;
   static constexpr std::size_t kMostCost = 256U << 10;
-  static constexpr std::size_t kFrameOverhead = 4;  ///< a server's WebSocket header for 126 to 65535 bytes
+  static constexpr std::size_t kBatchHead = 1 + 32 + 1 + 2;  ///< of a batch: type, sender, ECN bits, segment size
+  static constexpr std::size_t kFrameOverhead = 4;           ///< a server's WebSocket header for 126 to 65535 bytes
 
   /// F2. Of a frame as the relay sends it.
   static std::size_t cost_of(ByteView frame);

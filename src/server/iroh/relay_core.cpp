@@ -21,7 +21,7 @@ namespace {
 
 constexpr std::uint8_t kDatagram = 4, kBatch = 5, kPing = 9, kPong = 10;
 constexpr std::uint8_t kFromRelay = 2;  // what is added to a type of datagrams on the way to the receiver
-constexpr std::size_t kDatagramHead = 1 + 32 + 1, kBatchHead = kDatagramHead + 2;
+constexpr std::size_t kDatagramHead = 1 + 32 + 1, kBatchHead = FairQueue::kBatchHead;
 constexpr std::size_t kPingBytes = 1 + 8;
 constexpr std::size_t kFrameOverhead = FairQueue::kFrameOverhead;
 constexpr Duration kPruneAfter = std::chrono::seconds(5);

@@ -15,10 +15,10 @@ namespace {
 constexpr Duration kTellRatesAfter = std::chrono::milliseconds(100);
 constexpr Duration kOldPriceFor = std::chrono::seconds(10);
 constexpr Duration kPruneEvery = std::chrono::seconds(5);
-constexpr std::size_t kFedAndOthers = 4;   // a queue holds at most this many times send_queue_bytes
-constexpr std::size_t kFrameOverhead = 4;  // a server's WebSocket header for messages of 126 to 65535 bytes
+constexpr std::size_t kFedAndOthers = 4;    // a queue holds at most this many times send_queue_bytes
+constexpr std::size_t kWebSocketBytes = 4;  // a server's WebSocket header for messages of 126 to 65535 bytes
 
-std::uint64_t nanos(Time t) { return static_cast<std::uint64_t>(t.time_since_epoch().count()) * 1000U; }
+std::uint64_t unsigned_nanos(Time t) { return static_cast<std::uint64_t>(t.time_since_epoch().count()) * 1000U; }
 
 bool is_command(ByteView head) {
   return std::all_of(head.begin(), head.begin() + 28, [](std::uint8_t b) { return b == 0; });
@@ -127,7 +127,7 @@ void RelayCore::set_limits(const RelayLimits& limits, Time now) {
   charged_ = laxer(charged_, price_);
   if (laxer(before, price_) != price_) price_holds_from_ = now + kOldPriceFor;
   for (const auto& [ip, a] : addresses_) {
-    a->busy_until = nanos(now);
+    a->busy_until = unsigned_nanos(now);
     on_rate_changed(*a, now);
   }
 }
@@ -152,7 +152,7 @@ RelayCore::Address& RelayCore::address(const Ip& ip, Time now) {
 }
 
 bool RelayCore::charge(Address& address, std::size_t bytes, Time now) {
-  const std::uint64_t at = nanos(now);
+  const std::uint64_t at = unsigned_nanos(now);
   if (price_holds_from_ && *price_holds_from_ <= now) {
     price_holds_from_.reset();
     charged_ = price_;
@@ -294,8 +294,8 @@ RelayCore::Routed RelayCore::on_command(Client& client, ByteView head, std::size
 
 RelayCore::Routed RelayCore::forward(Client& client, Client& to, std::size_t size, Time now) {
   if (to.queued == 0) to.last_taken = now;
-  set_queued(to, to.queued + size + kFrameOverhead);
-  to.ever_queued += size + kFrameOverhead;
+  set_queued(to, to.queued + size + kWebSocketBytes);
+  to.ever_queued += size + kWebSocketBytes;
   to.useful_bytes += size;
   client.useful_bytes += size;
   ++counters_.forwards;
@@ -441,7 +441,7 @@ void RelayCore::note_fed(Client& to, Client& from, std::size_t size) {
     to.fed_by = from.id;
   }
   to.fed_bytes += size;
-  const std::uint64_t begin = to.ever_queued - size - kFrameOverhead;
+  const std::uint64_t begin = to.ever_queued - size - kWebSocketBytes;
   if (!to.fed.empty() && to.ever_queued - to.fed.back().from <= kPiece) {
     to.fed.back().to = to.ever_queued;
     to.fed.back().bytes += size;
@@ -600,7 +600,7 @@ void RelayCore::poll(Time now) {
   }
   if (prune_at_ && *prune_at_ <= now) {
     boost::unordered::erase_if(addresses_, [&](const auto& entry) {
-      return entry.second->clients.empty() && entry.second->busy_until <= nanos(now);
+      return entry.second->clients.empty() && entry.second->busy_until <= unsigned_nanos(now);
     });
     prune_at_.reset();
     if (!addresses_.empty()) prune_at_ = now + kPruneEvery;

@@ -39,6 +39,8 @@ struct Suspect {
   std::int64_t stored_at;  ///< or kWholeIndex, or kSums
   OpId op_id;              ///< as it was found; empty for data without an entry
 };
+/// So many suspects one call, or one reading, remembers. The next ones find the rest.
+inline constexpr std::size_t kMostSuspects = 4'096;
 /// Whether a policy's error says that the bytes are not an op. One that threw, or whose limit is lower than it was,
 /// says nothing about them.
 inline bool is_damage(const Error& error) { return error.code != Errc::internal && error.code != Errc::too_large; }

@@ -69,9 +69,6 @@ class Walk {
 };
 
 constexpr std::size_t kLargeOp = 64U << 10;
-/// Suspicious ops that one call remembers.
-constexpr std::size_t kMostSuspects = 4'096;
-
 /// Straight into the memory of the message. nullopt: there is no blob of this size.
 Result<std::optional<Bytes>> read_large(BlobReader& blobs, std::int64_t row, std::size_t size) {
   const auto there = blobs.seek(row);

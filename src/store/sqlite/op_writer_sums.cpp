@@ -9,9 +9,6 @@
 namespace kitsune2::sqlite {
 namespace {
 
-/// Suspicious entries that one reading remembers.
-constexpr std::size_t kMostSuspects = 4'096;
-
 std::uint64_t sum_of(ByteView id) { return store::ByteSum(id.size()).add(id).value(); }
 
 std::int64_t boundary_at(Timestamp now) { return dht::TimeLayout::at(now).boundary_unit(); }

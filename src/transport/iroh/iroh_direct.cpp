@@ -9,7 +9,6 @@
 namespace kitsune2::iroh {
 namespace {
 
-constexpr std::string_view kArea = "iroh";
 /// More are lost, as on the network.
 constexpr std::size_t kMostRelayProbes = 1024;
 
@@ -47,7 +46,7 @@ void IrohTransport::open_socket() {
   Result<std::shared_ptr<UdpSocket>> socket = binder_->bind(bind, std::move(handlers));
   if (!socket) {
     // Everything works without, and only who has named an address has asked for this.
-    log::write(config_.direct_bind_address ? log::Level::warn : log::Level::info, kArea,
+    log::write(config_.direct_bind_address ? log::Level::warn : log::Level::info, "iroh",
                "no direct paths to peers, the relay carries everything: " + socket.error().to_string());
     return;
   }
@@ -85,7 +84,7 @@ void IrohTransport::offer_addresses(const std::shared_ptr<Link>& link) {
 void IrohTransport::on_direct_offer(const std::shared_ptr<Link>& link, const Bytes& message) {
   const Result<DirectOffer> offer = decode_offer(message);
   if (!offer) {
-    log::debug(kArea, link->url.to_string() + ": " + offer.error().to_string());
+    log::debug("iroh", link->url.to_string() + ": " + offer.error().to_string());
     return;
   }
   direct_->on_offer(link->id, link->key, *offer, runtime_.now());
@@ -117,7 +116,7 @@ void IrohTransport::apply_routes() {
     if (found == links_.end()) continue;
     const std::string way =
         route ? "at " + route->to_string() + ", " + std::to_string(bytes) + " bytes a datagram" : "by the relay";
-    log::debug(kArea, found->second->url.to_string() + ": reached " + way);
+    log::debug("iroh", found->second->url.to_string() + ": reached " + way);
   }
 }
 

@@ -18,7 +18,6 @@ namespace kitsune2 {
 namespace iroh {
 namespace {
 
-constexpr std::string_view kArea = "iroh";
 constexpr std::size_t kMaxReason = 1024;
 constexpr std::string_view kStopReason = "the node stops";
 constexpr const char* kStopped = "the transport stopped";
@@ -502,7 +501,7 @@ void IrohTransport::on_part(const std::shared_ptr<Link>& link, quic::Connection:
       return;
     }
     if (!frame) {
-      log::debug(kArea, link->url.to_string() + ": a stream is given up: " + frame.error().to_string());
+      log::debug("iroh", link->url.to_string() + ": a stream is given up: " + frame.error().to_string());
       if (!part.end) endpoint_.find(link->id)->stop_reading();
       endpoint_.touched(link->id);
       link->reader.reset();
@@ -711,7 +710,7 @@ void IrohTransport::apply(const Registry::Outcome& outcome) {
 }
 
 void IrohTransport::fail(const std::shared_ptr<Link>& link, const Error& why) {
-  log::debug(kArea, link->url.to_string() + ": " + log::printable(why.to_string(), kMaxReason));
+  log::debug("iroh", link->url.to_string() + ": " + log::printable(why.to_string(), kMaxReason));
   close(link, close_code::kFailure, why.message,
         {false, unreachable("the connection was closed: " + why.message), why.message}, Tell::now);
 }

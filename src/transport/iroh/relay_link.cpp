@@ -11,7 +11,6 @@
 namespace kitsune2::iroh {
 namespace {
 
-constexpr std::string_view kArea = "iroh";
 /// A stop waits this long for the last datagrams to leave, asking this often.
 constexpr Duration kLingerLimit = std::chrono::seconds(1);
 constexpr Duration kLingerStep = std::chrono::milliseconds(10);
@@ -99,7 +98,7 @@ void RelayLink::on_message(const Bytes& message) {
   }
   if (outcome->send && !socket_->send(*outcome->send)) answer_ = std::move(outcome->send);
   if (!outcome->notice.empty() && notice_log_.open(runtime_.now())) {
-    log::info(kArea,
+    log::info("iroh",
               "relay " + options_.server + ": " + log::printable(outcome->notice, kMaxNotice) + notice_log_.left_out());
   }
   if (outcome->ready) {
@@ -107,7 +106,7 @@ void RelayLink::on_message(const Bytes& message) {
     up_since_ = runtime_.now();
     reconnect_.on_connected(up_since_);
     failure_.reset();
-    log::debug(kArea, "connected to relay " + options_.server);
+    log::debug("iroh", "connected to relay " + options_.server);
     on_timer();  // the first ping
     owner_.on_relay_up();
   } else if (outcome->datagrams) {
@@ -126,7 +125,7 @@ void RelayLink::lost(const Error& why) {
   const Time now = runtime_.now();
   // R5, but not for ever: a relay that keeps nobody for long is not asked in a loop.
   const bool at_once = client_ && client_->is_established() && now >= up_since_ + options_.reconnect.stable_after;
-  log::debug(kArea, "relay " + options_.server + " lost: " + why.to_string());
+  log::debug("iroh", "relay " + options_.server + " lost: " + why.to_string());
   state_ = State::offline;
   generation_ += 1;
   refused_ = why.code == Errc::blocked && client_.has_value();

@@ -21,7 +21,7 @@ std::uint32_t header_word(const std::uint8_t* p) {
          static_cast<std::uint32_t>(p[2]) << 8 | static_cast<std::uint32_t>(p[3]);
 }
 
-Error fault(std::string what) { return make_error(Errc::peer_fault, "tx5 framing: " + std::move(what)); }
+Error framing_fault(std::string what) { return make_error(Errc::peer_fault, "tx5 framing: " + std::move(what)); }
 
 }  // namespace
 
@@ -35,7 +35,7 @@ FrameHeader encode_frame_header(FrameType type, std::uint32_t value) {
 FrameHeader version_frame() { return {0x42, 't', 'x', '5'}; }
 
 Result<FrameDecoder::Decoded> FrameDecoder::decode(const Bytes& frame) {
-  if (state_ == State::dead) return fault("a frame after an error");
+  if (state_ == State::dead) return framing_fault("a frame after an error");
   Result<Decoded> decoded = decode_alive(frame);
   if (!decoded) {
     state_ = State::dead;
@@ -46,8 +46,8 @@ Result<FrameDecoder::Decoded> FrameDecoder::decode(const Bytes& frame) {
 }
 
 Result<FrameDecoder::Decoded> FrameDecoder::decode_alive(const Bytes& frame) {
-  if (frame.size() < kFrameHeaderBytes) return fault("a frame of " + std::to_string(frame.size()) + " bytes");
-  if (frame.size() > kMaxFrameBytes) return fault("a frame of " + std::to_string(frame.size()) + " bytes");
+  if (frame.size() < kFrameHeaderBytes) return framing_fault("a frame of " + std::to_string(frame.size()) + " bytes");
+  if (frame.size() > kMaxFrameBytes) return framing_fault("a frame of " + std::to_string(frame.size()) + " bytes");
   const std::uint32_t word = header_word(frame.data());
   const auto type = static_cast<FrameType>(word >> 29);
   const std::uint32_t value = word & kMaxFrameValue;
@@ -55,26 +55,26 @@ Result<FrameDecoder::Decoded> FrameDecoder::decode_alive(const Bytes& frame) {
   Decoded out;
   switch (type) {
     case FrameType::version:
-      if (state_ != State::need_version) return fault("a second version frame");
-      if (!std::ranges::equal(frame, version_frame())) return fault("not version 2 of tx5");
+      if (state_ != State::need_version) return framing_fault("a second version frame");
+      if (!std::ranges::equal(frame, version_frame())) return framing_fault("not version 2 of tx5");
       state_ = State::idle;
       return out;
     case FrameType::message:
-      if (state_ != State::idle) return fault("a message at the wrong time");
-      if (value != payload) return fault("a message of the wrong length");
+      if (state_ != State::idle) return framing_fault("a message at the wrong time");
+      if (value != payload) return framing_fault("a message of the wrong length");
       if (value > message_size_max_) return make_error(Errc::too_large, "tx5 framing: a message over the limit");
       out.event = Event::message;
       out.message = frame.slice(kFrameHeaderBytes);
       return out;
     case FrameType::chunk:
-      if (state_ != State::chunks) return fault("a chunk that was not permitted");
-      if (value != payload || value == 0) return fault("a chunk of the wrong length");
+      if (state_ != State::chunks) return framing_fault("a chunk that was not permitted");
+      if (value != payload || value == 0) return framing_fault("a chunk of the wrong length");
       return decode_chunk(frame.view().subspan(kFrameHeaderBytes));
     case FrameType::permit_request:
-      if (state_ != State::idle) return fault("a permit request at the wrong time");
-      if (payload != 0) return fault("a permit request with a body");
+      if (state_ != State::idle) return framing_fault("a permit request at the wrong time");
+      if (payload != 0) return framing_fault("a permit request with a body");
       // No chunk may be empty, so nothing could ever complete an empty message.
-      if (value == 0) return fault("a permit request for nothing");
+      if (value == 0) return framing_fault("a permit request for nothing");
       if (value > message_size_max_) {
         return make_error(Errc::too_large, "tx5 framing: a message of " + std::to_string(value) + " bytes, at most " +
                                                std::to_string(message_size_max_) + " allowed");
@@ -85,8 +85,8 @@ Result<FrameDecoder::Decoded> FrameDecoder::decode_alive(const Bytes& frame) {
       out.value = value;
       return out;
     case FrameType::permit_grant:
-      if (state_ == State::need_version) return fault("a grant before the version");
-      if (payload != 0) return fault("a grant with a body");
+      if (state_ == State::need_version) return framing_fault("a grant before the version");
+      if (payload != 0) return framing_fault("a grant with a body");
       out.event = Event::permit_grant;
       out.value = value;
       return out;
@@ -95,13 +95,13 @@ Result<FrameDecoder::Decoded> FrameDecoder::decode_alive(const Bytes& frame) {
       [[fallthrough]];
     case FrameType::reserved1:
     case FrameType::reserved7:
-      return fault("a frame of a reserved type");
+      return framing_fault("a frame of a reserved type");
   }
-  return fault("a frame of a reserved type");
+  return framing_fault("a frame of a reserved type");
 }
 
 Result<FrameDecoder::Decoded> FrameDecoder::decode_chunk(ByteView payload) {
-  if (payload.size() > want_ - received_) return fault("more bytes than were permitted");
+  if (payload.size() > want_ - received_) return framing_fault("more bytes than were permitted");
   const auto size = static_cast<std::uint32_t>(payload.size());
   if (size > room_ - received_) {
     room_ = std::min(want_, std::max({received_ + size, room_ > want_ / 2 ? want_ : 2 * room_, kFirstBuffer}));

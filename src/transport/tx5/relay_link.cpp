@@ -10,8 +10,6 @@
 namespace kitsune2::tx5 {
 namespace {
 
-constexpr std::string_view kArea = "tx5";
-
 /// How many control frames are sent in a row while messages wait.
 constexpr unsigned kControlStreak = 8;
 /// R3. A frame of at most so many bytes is small.
@@ -151,7 +149,7 @@ void RelayLink::on_ready() {
   idle_since_ = shared_.runtime.now();
   reconnect_.on_connected(idle_since_);
   failure_.reset();
-  log::debug(kArea, "connected to relay " + relay_.to_string());
+  log::debug("tx5", "connected to relay " + relay_.to_string());
   owner_.on_link_up(*this);
   std::deque<Early> early;
   early.swap(early_);
@@ -163,7 +161,7 @@ void RelayLink::on_lost(const Error& why) {
   const bool was_ready = state_ == State::ready;
   if (state_ == State::offline || state_ == State::stopped) return;
   const Time now = shared_.runtime.now();
-  log::debug(kArea, "relay " + relay_.to_string() + " lost: " + why.to_string());
+  log::debug("tx5", "relay " + relay_.to_string() + " lost: " + why.to_string());
   state_ = State::offline;
   if (!failure_) failure_.emplace().since = shared_.runtime.wall_now();
   failure_->error = why;
@@ -393,7 +391,7 @@ bool RelayLink::open_peer(const std::shared_ptr<Peer>& peer) {
 void RelayLink::process(const std::shared_ptr<Peer>& peer, Connection::Outcome outcome) {
   if ((outcome.error || outcome.restarted || outcome.handshake_done) && log::enabled(log::Level::debug) &&
       peer_log_.open(shared_.runtime.now())) {
-    log::debug(kArea, peer->url.to_string() + ": " +
+    log::debug("tx5", peer->url.to_string() + ": " +
                           (outcome.error       ? outcome.error->to_string()
                            : outcome.restarted ? "the peer started over"
                                                : "handshake done") +
