@@ -142,6 +142,7 @@ struct RelayServerStats {
   std::uint64_t queued_bytes = 0;     ///< gauge: bytes waiting for all receivers
   std::uint64_t http_requests = 0;
   std::uint64_t http_waits = 0;      ///< requests that had to wait for their turn
+  std::uint64_t http_blamed = 0;     ///< clients that broke a rule: others go before their address for a minute
   std::uint64_t bootstrap_puts = 0;  ///< accepted
   std::uint64_t bootstrap_gets = 0;
   std::uint64_t bootstrap_spaces = 0;   ///< gauge

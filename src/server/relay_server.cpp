@@ -255,6 +255,7 @@ RelayServerStats RelayServer::Impl::snapshot() const {
   out.queued_bytes = relay.queued_bytes.get();
   out.http_requests = http.requests.get();
   out.http_waits = http.request_waits.get();
+  out.http_blamed = http.blamed.get();
   out.bootstrap_puts = bootstrap.puts.get();
   out.bootstrap_gets = bootstrap.gets.get();
   out.bootstrap_spaces = bootstrap.spaces.get();
@@ -345,6 +346,8 @@ std::string RelayServer::metrics() const {
   figure("sender_waits_total", "counter", "Times a sender was held for a full receiver.", s.sender_waits);
   figure("queued_bytes", "gauge", "Bytes that wait for receivers.", s.queued_bytes);
   figure("http_waits_total", "counter", "HTTP requests that waited for their turn.", s.http_waits);
+  figure("http_blamed_total", "counter", "Clients that broke a rule, whose address waits behind others for a minute.",
+         s.http_blamed);
   figure("http_requests_total", "counter", "HTTP requests, upgrades included.", s.http_requests);
   figure("bootstrap_puts_total", "counter", "Agent infos accepted.", s.bootstrap_puts);
   figure("bootstrap_gets_total", "counter", "Agent info lists given.", s.bootstrap_gets);

@@ -294,6 +294,32 @@ TEST(RelayServer, WhoFloodsHearsWhyIfItHasProvedAKey) {
   }
 }
 
+TEST(RelayServer, WhoBreaksARuleIsBlamedAndWhoIsOnlyReplacedOrIdleIsNot) {
+  RelayServerOptions options;
+  options.limit_idle_millis = 20;
+  const auto server = serve();
+  const auto idle = serve(options);
+  Sbd first, again, liar;
+  ASSERT_TRUE(first.handshake(server->address()));
+  again.id = first.id;
+  again.secret = first.secret;
+  ASSERT_TRUE(again.handshake(server->address()));
+  EXPECT_FALSE(first.receive());
+  EXPECT_EQ(first.ws->close_reason(), "taken_over");
+  EXPECT_EQ(server->stats().http_blamed, 0U);
+  Sbd silent;
+  if (silent.handshake(idle->address())) {  // unless this machine stood still for 20 ms
+    EXPECT_FALSE(silent.receive());
+    EXPECT_EQ(silent.ws->close_reason(), "idle");
+    EXPECT_EQ(idle->stats().http_blamed, 0U);
+  }
+  ASSERT_TRUE(liar.open(server->address()));
+  liar.ws->send(sbd::encode_auth_response(sbd::sign_nonce(liar.nonce, first.secret)));
+  EXPECT_FALSE(liar.receive());
+  EXPECT_EQ(liar.ws->close_reason(), "bad_signature");
+  EXPECT_EQ(server->stats().http_blamed, 1U);
+}
+
 TEST(RelayServer, AnIdleClientIsClosed) {
   RelayServerOptions options;
   options.limit_idle_millis = 50;
