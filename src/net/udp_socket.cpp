@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "net/asio_runtime_impl.hpp"
+#include "net/udp_filter.hpp"
 
 namespace kitsune2::net {
 namespace {
@@ -146,6 +147,14 @@ class Socket final : public UdpSocket, public std::enable_shared_from_this<Socke
     return out;
   }
 
+  void let_in_only(const DatagramFilter& filter) override {
+    std::vector<sock_filter> program = program_of(filter);
+    sock_fprog whole{};
+    whole.len = static_cast<unsigned short>(program.size());
+    whole.filter = program.data();
+    setsockopt(socket_.native_handle(), SOL_SOCKET, SO_ATTACH_FILTER, &whole, sizeof whole);
+  }
+
   void close() override {
     error_code ec;
     socket_.close(ec);
@@ -233,6 +242,8 @@ class Socket final : public UdpSocket, public std::enable_shared_from_this<Socke
   }
 
   void read() {
+    // A copy: the handler may close the socket.
+    const auto handler = handlers_.on_datagrams;
     for (int i = 0; i < kReadsInTurn && socket_.is_open(); ++i) {
       ReceiveCall in(buffer_);
       msghdr& message = in.message;
@@ -248,10 +259,7 @@ class Socket final : public UdpSocket, public std::enable_shared_from_this<Socke
         if (told > 0) segment = static_cast<std::size_t>(told);
       }
       const std::optional<UdpAddress> sender = SocketAddress::read(in.address.data());
-      if (!sender || !handlers_.on_datagrams) continue;
-      // A copy: the handler may close the socket.
-      const auto handler = handlers_.on_datagrams;
-      handler(*sender, Bytes::copy_of(ByteView(buffer_.data(), static_cast<std::size_t>(size))), segment);
+      if (sender && handler) handler(*sender, ByteView(buffer_.data(), static_cast<std::size_t>(size)), segment);
     }
   }
 

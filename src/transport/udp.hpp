@@ -12,6 +12,7 @@
 
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/error.hpp"
+#include "transport/datagram_filter.hpp"
 
 namespace kitsune2 {
 
@@ -41,8 +42,9 @@ std::string fault_of_address(const std::string& text);
 
 /// The events of a socket. Called on the runtime's strand, never from within a call to the socket.
 struct UdpHandlers {
-  /// Datagrams of one sender: `content` cut at `segment_bytes`, of which the last one may be shorter.
-  std::function<void(const UdpAddress& from, Bytes content, std::size_t segment_bytes)> on_datagrams;
+  /// Datagrams of one sender: `content`, not empty, cut at `segment_bytes`, of which the last one may be shorter. They
+  /// are the socket's, and valid during the call: of what strangers send nothing is copied.
+  std::function<void(const UdpAddress& from, ByteView content, std::size_t segment_bytes)> on_datagrams;
   /// The network says that what was sent to the address does not arrive. Anybody may have forged that.
   std::function<void(const UdpAddress& to)> on_unreachable;
   /// After a refused `send` there is room again.
@@ -58,6 +60,9 @@ class UdpSocket {
   virtual bool send(const UdpAddress& to, ByteView content, std::size_t segment_bytes) = 0;
   /// The addresses of this machine under which the socket can be reached, with its port.
   virtual std::vector<UdpAddress> addresses() const = 0;
+  /// What the filter does not let in is dropped before it takes room of the socket, where the system can do that. Of
+  /// several datagrams that come together only the first one may have been judged, so the owner asks the filter, too.
+  virtual void let_in_only(const DatagramFilter&) {}
   virtual void close() = 0;
 };
 

@@ -38,8 +38,11 @@ COMES_BACK = 120
 PUBLISHED = int(500_000 * LOUD) if FULL else 0
 # Words of the attacks to run, for work on one of them.
 ONLY = os.environ.get("K2_HOSTILE_ONLY", "")
-# Of a whole run, which part: attackers of as few addresses as a row has, of 64, and through a foreign relay.
-PARTS = os.environ.get("K2_HOSTILE_PARTS", "one 64 foreign").split()
+# Which part of a run: attackers of as few addresses as a row has, of 64, and through a foreign relay; on the UDP port
+# while the honest peer is reached by it ("direct"), and by the relay ("beside"), which hostile_udp.py asks for.
+PARTS = os.environ.get("K2_HOSTILE_PARTS", "one 64 foreign" if FULL else "one").split()
+UDP = ("direct", "beside")
+WAYS = {"own": "through its own relay", "foreign": "foreign relay", "direct": "direct path", "beside": "beside direct paths"}
 # How often each attack is measured. Windows with and without it alternate, and medians are judged, so what else runs on
 # the machine for a while meets both.
 REPEAT = int(os.environ.get("K2_HOSTILE_REPEAT", "1"))
@@ -48,7 +51,8 @@ REPEAT = int(os.environ.get("K2_HOSTILE_REPEAT", "1"))
 # of processor time of the victim, of the same without the attack.
 Row = collections.namedtuple(
     "Row", "name base peak disk written loud relative cpu attackers_cpu then seen counted usual per_cpu spread")
-Window = collections.namedtuple("Window", "rate per_cpu")
+# `rate`, `per_cpu`: ops for each second, and for each second of the victim's processor. Seconds, and of the processor.
+Window = collections.namedtuple("Window", "rate per_cpu ops took cpu")
 
 
 def chosen(name):
@@ -62,7 +66,7 @@ def last(lines):
 class Peer:
     """A process of hostile_peer. Its lines are kept."""
 
-    def __init__(self, *args, cores=OTHER_CORES, nice=0):
+    def __init__(self, *args, cores=OTHER_CORES, nice=0, udp=None):
         self.args = args
         self.lines = []
 
@@ -71,7 +75,7 @@ class Peer:
             os.nice(nice)
 
         self.proc = subprocess.Popen([PEER, *map(str, args)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                     preexec_fn=place)
+                                     preexec_fn=place, env={**os.environ, "K2_HOSTILE_UDP": udp} if udp else None)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
@@ -165,6 +169,32 @@ def written_mib(pid):
             if line.startswith("write_bytes:"):
                 return int(line.split()[1]) / (1 << 20)
     raise AssertionError("no write_bytes")
+
+
+def lost_at(udp):
+    """How many datagrams the system has dropped at this UDP socket so far: there was no room, or nobody wanted them."""
+    port = f":{int(udp.rsplit(':', 1)[1]):04X}"
+    with open("/proc/net/udp") as file:
+        return sum(int(line.split()[-1]) for line in file if line.split()[1].endswith(port))
+
+
+class Flood:
+    """What was sent to the UDP port in a window, and what of it the system dropped."""
+
+    def __init__(self, sent, lost, loud):
+        self.sent, self.taken, self.loud = sent, max(sent - lost, 0), loud
+
+    def told(self, quiets, way):
+        """What the node's processor did for each that was sent is what it did beyond what so many ops take at rest."""
+        cpu = self.loud.cpu - self.loud.ops / max(max(one.per_cpu for one in quiets), 1e-9)
+        return (f"{self.sent / self.loud.took:,.0f} datagrams/s, {self.taken / self.loud.took:,.0f} of which came to the "
+                f"node, {cpu / max(self.sent, 1) * 1e6:.2f} µs of its processor for each that was sent; the honest peer {way}")
+
+
+def free_udp_port():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{one.getsockname()[1]}"
 
 
 def forget_peak(pid):
@@ -297,7 +327,7 @@ class Kind:
     """An attack: what it is called, what hostile_peer calls it, peers, addresses, and what must be counted or seen:
     words of a metric (one of them, divided by |), "closed" by the attacker, or "ids" that it was told."""
 
-    def __init__(self, name, kind, peers, wanted=None, addresses=1, relays="own|foreign", networks="0.2|0.5"):
+    def __init__(self, name, kind, peers, wanted=None, addresses=1, relays=("own", "foreign"), networks="0.2|0.5"):
         self.name, self.kind, self.peers, self.wanted, self.addresses = name, kind, peers, wanted, addresses
         self.relays, self.networks = relays, networks
         if wanted == "closed" and IROH:
@@ -312,8 +342,8 @@ NETWORKS = 190
 # Each has addresses of its own: what an attacker did is remembered of its address for longer than a row takes. Of the
 # addresses the whole run tries one and 64. Behind a foreign relay the victim sees none.
 ATTACKS = [
-    Kind(f"{NOTHING}, 1 peer", "nothing", 1),
-    Kind(f"{NOTHING}, but a busy processor, 1 peer", "spin", 1),
+    Kind(f"{NOTHING}, 1 peer", "nothing", 1, relays=tuple(WAYS)),
+    Kind(f"{NOTHING}, but a busy processor, 1 peer", "spin", 1, relays=tuple(WAYS)),
     Kind("1,000 connections at once" if FULL else "500 connections at once", "connections", MANY if FULL else 500),
     Kind(f"{SLOTS:,} silent peers, all slots", "connections", SLOTS, addresses=4),
     Kind("request flood, 16 peers", "requests", 16),
@@ -335,13 +365,13 @@ ATTACKS = [
          "ids"),
     Kind("gossip comparisons in which one slice differs for ever, 16 peers", "same-slice", 16, "ids"),
     Kind("gossip snapshots of sectors that do not exist, 64 peers, new urls", "outside", 64),
-    Kind("GET of a bootstrap list, 100 connections", "http-get", 100, relays="own"),
-    Kind("PUT of an info with a wrong signature, 100 connections", "http-put", 100, relays="own"),
-    Kind("one key in 12,000 bootstrap spaces, 1 connection", "fill-bootstrap", 1, relays="own"),
-    Kind("512 keys in a known bootstrap space, 1 connection", "fill-space", 1, relays="own"),
+    Kind("GET of a bootstrap list, 100 connections", "http-get", 100, relays=("own",)),
+    Kind("PUT of an info with a wrong signature, 100 connections", "http-put", 100, relays=("own",)),
+    Kind("one key in 12,000 bootstrap spaces, 1 connection", "fill-bootstrap", 1, relays=("own",)),
+    Kind("512 keys in a known bootstrap space, 1 connection", "fill-space", 1, relays=("own",)),
     Kind("handshakes begun again and again, 16 peers", "begin-again", 16, networks="0.2"),
     Kind("notify messages without end, 16 peers", "notify", 16),
-    Kind("messages between clients that read nothing, 160 clients", "relay-queues", 160, relays="own", networks="0.2"),
+    Kind("messages between clients that read nothing, 160 clients", "relay-queues", 160, relays=("own",), networks="0.2"),
     Kind("strangers that nobody lists and that go on sending, 64 peers", "strangers", 64, networks="0.5"),
     Kind("QUIC connections that ask for ops and do not read, 32", "quic-deaf", 32, networks="0.5"),
     Kind("frames of 100 MiB, a byte at a time, 300 peers", "quic-trickle", 300, networks="0.5"),
@@ -349,9 +379,18 @@ ATTACKS = [
     Kind("datagrams of rubbish through the relay, 16 peers", "quic-rubbish", 16, networks="0.5"),
     Kind("handshakes begun again and again, with new keys, 16 peers", "quic-handshakes", 16, networks="0.5"),
     Kind("connections without a preflight, again and again, 16 peers", "quic-no-preflight", 16, networks="0.5"),
-    Kind("WebSocket pings, 100 connections", "ws-ping", 100, relays="own", networks="0.2"),
-    Kind("WebSocket pongs, 100 connections", "ws-pong", 100, relays="own", networks="0.2"),
-    Kind("empty fragments, 100 connections", "ws-empty", 100, relays="own", networks="0.2"),
+    Kind("UDP: random bytes, 1 port", "udp-random", 1, relays=UDP, networks="0.5"),
+    Kind("UDP: what looks like a ping, 64 ports", "udp-probes", 64, relays=UDP, networks="0.5"),
+    Kind("UDP: QUIC Initial packets, 64 ports", "udp-initials", 64, relays=UDP, networks="0.5"),
+    Kind("UDP: QUIC handshake packets, 64 ports", "udp-handshakes", 64, relays=UDP, networks="0.5"),
+    Kind("UDP: QUIC packets of no connection, 64 ports", "udp-short", 64, relays=UDP, networks="0.5"),
+    Kind("UDP: 65,507 B, 16 ports", "udp-large", 16, relays=UDP, networks="0.5"),
+    Kind("UDP: empty ones, 64 ports", "udp-empty", 64, relays=UDP, networks="0.5"),
+    Kind("UDP: 64 small ones that the system hands over as one, 16 ports", "udp-segments", 16, relays=UDP, networks="0.5"),
+    Kind("UDP: all of these, 512 ports", "udp-mixed", 512, relays=UDP, networks="0.5"),
+    Kind("WebSocket pings, 100 connections", "ws-ping", 100, relays=("own",), networks="0.2"),
+    Kind("WebSocket pongs, 100 connections", "ws-pong", 100, relays=("own",), networks="0.2"),
+    Kind("empty fragments, 100 connections", "ws-empty", 100, relays=("own",), networks="0.2"),
 ]
 
 
@@ -361,14 +400,14 @@ def variants(relay):
     for kind in sorted(ATTACKS, key=lambda one: IROH and one.kind in ("connections", "strangers")):
         if IROH and not FULL and kind.kind.startswith(("http-", "fill-")):
             continue  # the bootstrap server is the same
-        if relay not in kind.relays.split("|") or NETWORK not in kind.networks.split("|"):
+        if relay not in kind.relays or NETWORK not in kind.networks.split("|"):
             continue
         counts = {kind.addresses, 64} if FULL and relay == "own" and kind.peers > 1 else {kind.addresses}
         if FULL and relay == "own":
             counts &= ({kind.addresses} if "one" in PARTS else set()) | ({64} if "64" in PARTS else set())
         for addresses in sorted(counts):
             name = kind.name + (f" of {addresses} addresses" if addresses > 1 else "")
-            yield kind, addresses, name if relay == "own" else f"foreign relay: {name}"
+            yield kind, addresses, name if relay == "own" else f"{WAYS[relay]}: {name}"
 
 
 def test(world):
@@ -381,8 +420,8 @@ def test(world):
 
     try:
         rows = []
-        for relay in ["own", "foreign"] if FULL else ["own"]:
-            if FULL and not {"own": {"one", "64"}, "foreign": {"foreign"}}[relay] & set(PARTS):
+        for relay in WAYS:
+            if not ({"one", "64"} if relay == "own" else {relay}) & set(PARTS):
                 continue
             for peer in peers:
                 peer.kill()
@@ -398,7 +437,8 @@ def run(world, start, relay):
     folder = world.path("victim-" + relay)
     # What attackers take from a relay of its own is no more the node's fault than what they take from the honest peer.
     foreign = world.relay(network=NETWORK) if relay == "foreign" else None
-    victim = start("victim", folder, OPS, SIZE, SMALL, foreign.url if foreign else "-", cores=VICTIM_CORES)
+    udp = free_udp_port() if relay in UDP else None
+    victim = start("victim", folder, OPS, SIZE, SMALL, foreign.url if foreign else "-", cores=VICTIM_CORES, udp=udp)
     info = victim.wait_line()
     pid = victim.proc.pid
     neighbour = start("neighbour", info["relay"])
@@ -420,7 +460,7 @@ def run(world, start, relay):
     while not knows()["knows"]:
         check(time.monotonic() < end, "the victim does not hear of its neighbour")
         time.sleep(0.2)
-    honest = start("honest", info["relay"], info["url"], OPS, SIZE)
+    honest = start("honest", info["relay"], info["url"], OPS, SIZE, udp="127.0.0.1:0" if relay == "direct" else None)
     honest.wait_line()
     while last(honest.lines).get("ops", 0) < OPS:
         check(honest.proc.poll() is None, "the honest peer ended")
@@ -436,7 +476,13 @@ def run(world, start, relay):
         check(victim.proc.poll() is None, "the victim ended")
         check(honest.proc.poll() is None, "the honest peer ended")
         done, took, cpu = last(honest.lines)["ops"] - before, time.monotonic() - begin, cpu_seconds(pid) - start_cpu
-        return Window(without_others(done / took, shares), done / max(cpu, 0.01))
+        return Window(without_others(done / took, shares), done / max(cpu, 0.01), done, took, cpu)
+
+    def honest_way(told):
+        """How the honest peer was seen to be reached, since it had printed so many lines."""
+        before, now = json.loads(honest.lines[told - 1]), last(honest.lines)
+        direct, by_relay = (now.get(key, 0) - before.get(key, 0) for key in ("direct", "by_relay"))
+        return f"{direct / max(direct + by_relay, 1):.0%} of the time by a direct path"
 
     # Asked of nobody, so that answers of others are looked at.
     victim.say("want " + nobody_at(info["relay"]))
@@ -444,7 +490,7 @@ def run(world, start, relay):
     quiets = [rate(QUIET)]
     say(f"undisturbed: {quiets[0].rate:,.0f} ops/s; the victim on cores {VICTIM_CORES}, all others on {OTHER_CORES}")
 
-    def attack(name, begin, work, stop, attacker_pid=lambda: None, wanted=None):
+    def attack(name, begin, work, stop, attacker_pid=lambda: None, wanted=None, sent=lambda: 0):
         before = metrics(info["admin"])
 
         def work_until_counted(seconds):
@@ -463,7 +509,9 @@ def run(world, start, relay):
         start_time, start_cpu = time.monotonic(), cpu_seconds(pid)
         attackers_cpu = cpu_seconds(attacker_pid()) if attacker_pid() else 0
         told = len(honest.lines)
+        sent_before, lost = sent(), lost_at(udp) if udp else 0
         loud = rate(LOUD, work_until_counted)
+        flood = Flood(sent() - sent_before, lost_at(udp) - lost, loud) if udp else None
         seconds = time.monotonic() - start_time
         late = max([json.loads(line).get("known_after", 0) for line in honest.lines[told:]], default=0)
         cpu = (cpu_seconds(pid) - start_cpu) / seconds
@@ -493,6 +541,8 @@ def run(world, start, relay):
         rows.append(Row(name, base, peak, disk, written, loud.rate, relative, cpu, attackers_cpu, then, seen, counted, 0,
                         per_cpu, ""))
         text = ", ".join(f"{key} {value:,}" for key, value in counted.items()) or "-"
+        if flood:
+            text += f"; {flood.told(quiets[-2:], honest_way(told))}"
         text += f"; a newcomer was known after {late:.1f} s" if late else ""
         say(f"{name}: RSS {base:.0f} -> {peak:.0f} MiB, disk {disk:+.0f} MiB, {written:.1f} MiB/s written, honest {loud.rate:,.0f} ops/s ({relative:.0%} of undisturbed, {per_cpu:.0%} for each second of "
             f"the victim's processor), then {then:,.0f}; CPU {cpu:.2f}, attackers {attackers_cpu:.2f}; {seen}; {text}")
@@ -518,7 +568,7 @@ def run(world, start, relay):
 
         def begin():
             seconds = LOUD + WARM + 60 + (PATIENCE if kind == "publish" or wanted == "ids" else 0)
-            attacker.append(start("attack", kind, info["relay"], info["url"], OPS, SIZE, count, seconds, addresses,
+            attacker.append(start("attack", kind, f"udp://{udp}" if kind.startswith("udp-") else info["relay"], info["url"], OPS, SIZE, count, seconds, addresses,
                                   len(rows) % NETWORKS + 1, nice=NICE))
             attacker[0].wait_line()
             end = time.monotonic() + WARM
@@ -536,7 +586,8 @@ def run(world, start, relay):
             attacker[0].kill()
             return {key: seen[key] for key in ("peers", "messages", "bytes", "failed", "closed", "received", "ids") if seen.get(key)}
 
-        counted = attack(name, begin, work, stop, lambda: attacker[0].proc.pid, None if wanted in ("closed", "ids") else wanted)
+        counted = attack(name, begin, work, stop, lambda: attacker[0].proc.pid,
+                         None if wanted in ("closed", "ids") else wanted, lambda: last(attacker[0].lines).get("messages", 0))
         seen = rows[-1].seen
         check(seen.get("messages", 0) + seen.get("closed", 0) + seen.get("failed", 0) > 0, f"{name}: nothing was done: {seen}")
         if wanted == "closed":

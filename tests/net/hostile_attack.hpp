@@ -1,5 +1,5 @@
-// What the attackers of hostile.py have in common: hostile_attack.cpp (over tx5 and iroh), hostile_quic.cpp (QUIC) and
-// hostile_flood.cpp (bare sockets).
+// What the attackers of hostile.py have in common: hostile_attack.cpp (over tx5 and iroh), hostile_quic.cpp (QUIC),
+// hostile_flood.cpp (bare sockets) and hostile_udp.cpp (datagrams).
 #pragma once
 
 #include <chrono>
@@ -88,6 +88,9 @@ std::unique_ptr<Attack> make_quic_attack(AsioRuntime& runtime, Plan plan);
 /// Clients of the relay's port that need no key: HTTP requests and WebSocket frames. Null for kinds that it does not
 /// know.
 std::unique_ptr<Attack> make_flood(AsioRuntime& runtime, Plan plan);
+/// Datagrams without end to the UDP port at `plan.place()`, from `plan.peers` ports. Null for kinds that it does not
+/// know.
+std::unique_ptr<Attack> make_udp_flood(Plan plan);
 
 /// In dialects in which only known peers are heard, an attacker has itself listed by the bootstrap server, with an
 /// agent of its own, again and again as long as it is alive: many attackers push each other out of the list.

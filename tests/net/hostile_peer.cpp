@@ -6,6 +6,8 @@
 //   info RELAY SPACE                 prints the info of a new agent
 //   attack KIND RELAY URL OPS SIZE PEERS SECONDS ADDRESSES NETWORK [SPACE]
 //                                    does one kind of harm for at most SECONDS, from ADDRESSES addresses
+//                                    of kind udp-…: at RELAY is the victim's UDP port ("udp://127.0.0.1:1")
+// With K2_HOSTILE_UDP=ADDRESS:PORT, victims and honest peers use direct paths, and have their UDP socket there.
 // The dialect is 0.5 if the relay's url begins with "http", and for a relay of its own what K2_HOSTILE_NETWORK says.
 #include <algorithm>
 #include <condition_variable>
@@ -74,8 +76,11 @@ NodeOptions quiet_options(const std::string& relay) {
   if (!options.dialect) fail("K2_HOSTILE_NETWORK is no dialect");
   options.log = to_file();
   options.config.k2_gossip.initial_initiate_interval_ms = options.config.k2_gossip.initiate_interval_ms = 3'600'000;
-  // What an attack takes of the relay is judged: the honest peer must not have another way.
-  options.config.iroh_transport.direct_paths = false;
+  // What an attack takes of the relay is judged: the honest peer must not have another way, unless that is what is
+  // judged.
+  const char* udp = std::getenv("K2_HOSTILE_UDP");
+  options.config.iroh_transport.direct_paths = udp != nullptr;
+  if (udp != nullptr) options.config.iroh_transport.direct_bind_address = udp;
   return options;
 }
 
@@ -245,7 +250,8 @@ int honest(const std::string& relay, const std::string& from, std::size_t ops, s
   const auto ids = all_ids(ops, size);
   Newcomers newcomers(relay, source, ids.front());
   std::uint64_t before = 0;
-  while (true) {  // until it is killed
+  std::uint64_t direct = 0, by_relay = 0;  // how often it was seen to be reached so
+  while (true) {                           // until it is killed
     Newcomer one = newcomers.take();
     const std::unique_ptr<Node>& node = one.node;
     const std::shared_ptr<Space>& space = one.space;
@@ -257,7 +263,12 @@ int honest(const std::string& relay, const std::string& from, std::size_t ops, s
     while (true) {
       const bool over = end.wait_for(100ms) == std::future_status::ready;
       const auto fetched = node->run([&] { return space->fetch().stats().ops_fetched; }) - start;
-      std::cout << R"({"ops":)" << before + fetched << R"(,"known_after":)" << newcomers.slowest() << '}' << std::endl;
+      const auto stats = node->run([&] { return node->kitsune().transport().stats(); });
+      const bool is_direct = std::ranges::any_of(
+          stats.connections, [&](const auto& connection) { return connection.peer == source && connection.is_direct; });
+      (is_direct ? direct : by_relay) += 1;
+      std::cout << R"({"ops":)" << before + fetched << R"(,"known_after":)" << newcomers.slowest() << R"(,"direct":)"
+                << direct << R"(,"by_relay":)" << by_relay << '}' << std::endl;
       if (!over) continue;
       before += fetched;
       break;
@@ -288,6 +299,7 @@ int attack(const Plan& plan, double seconds) {
 #ifdef K2_HOSTILE_QUIC
   if (!attack) attack = make_quic_attack(runtime, plan);
 #endif
+  if (!attack) attack = make_udp_flood(plan);
   if (!attack) attack = make_peer_attack(runtime, plan);
   runtime.start();
   runtime.post([&] { attack->start(); });

@@ -110,6 +110,19 @@ DatagramKind kind_of(ByteView datagram) {
 
 bool is_probe(ByteView datagram) { return kind_of(datagram) == DatagramKind::probe; }
 
+DatagramFilter::Shapes direct_shapes() {
+  constexpr std::uint32_t kProbe =
+      std::uint32_t{kMagic[0]} << 24U | std::uint32_t{kMagic[1]} << 16U | std::uint32_t{kMagic[2]} << 8U | kMagic[3];
+  constexpr auto kPing = static_cast<std::uint16_t>(DirectProbe::Kind::ping);
+  constexpr auto kPong = static_cast<std::uint16_t>(DirectProbe::Kind::pong);
+  // A QUIC packet with a short header: the name, and what header protection needs (RFC 9001, 5.4.2).
+  constexpr std::uint8_t kQuicBytes = 1 + DatagramFilter::kNameBytes + 4 + 16;
+  // Its first bit is 0; the second one may be anything (RFC 9287).
+  return {{{0x80000000, 0, DatagramFilter::kAny, kQuicBytes, 1},
+           {0xffffffff, kProbe, kPing, DirectProbe::kBytes, 5},
+           {0xffffffff, kProbe, kPong, DirectProbe::kBytes, 13}}};
+}
+
 Bytes encode_probe(const DirectProbe& probe, const ProbeEnds& ends, const std::array<std::uint8_t, 32>& key,
                    std::size_t size) {
   std::vector<std::uint8_t> out(std::max(size, DirectProbe::kBytes));

@@ -9,6 +9,7 @@
 
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/error.hpp"
+#include "transport/datagram_filter.hpp"
 #include "transport/iroh/relay_frames.hpp"
 #include "transport/udp.hpp"
 
@@ -39,8 +40,8 @@ Result<DirectOffer> decode_offer(const Bytes& message);
 // --- beside it, over UDP and through the relay
 
 /// A ping asks whether the owner of an offer is at an address, and a pong answers it. Those of the relay measure the
-/// way through it; they have kinds of their own, so that nobody on one way can use what was sent on the other one. No
-/// QUIC packet begins like them: a bit is missing that all have (RFC 9000, 17.2).
+/// way through it; they have kinds of their own, so that nobody on one way can use what was sent on the other one. Of
+/// QUIC packets one in 2^32 begins like them, if a peer leaves out the bit that all others have (RFC 9287); it is lost.
 struct DirectProbe {
   enum class Kind : std::uint8_t { ping = 1, pong = 2, relay_ping = 3, relay_pong = 4 };
   static constexpr std::size_t kBytes = 4 + 1 + 8 + 8 + 16;
@@ -60,21 +61,27 @@ struct ProbeEnds {
 enum class DatagramKind : std::uint8_t {
   quic,   ///< or nonsense
   probe,  ///< of ours, to find a direct path
-  disco   ///< what iroh 0.95 sends for the same purpose, sealed for itself
+  disco,  ///< what iroh 0.95 sends for the same purpose, sealed for itself
+  nonsense
 };
 DatagramKind kind_of(ByteView datagram);
 bool is_probe(ByteView datagram);
 
+/// What a peer may send to this node's UDP socket, and where it has the name that this node has made up: a ping in that
+/// of the offer, a pong in the ping's nonce, QUIC in that of the connection. Packets of a QUIC handshake are not among
+/// it, because a connection that was not open before is not heard there.
+DatagramFilter::Shapes direct_shapes();
+
 /// Cuts `content` at `segment_bytes` (not 0) and calls `take(kind, run)`: with each probe, and with as many datagrams
-/// of QUIC as follow each other, which are still to be cut.
-template <typename Take>
-void for_each_run(ByteView content, std::size_t segment_bytes, Take&& take) {
+/// of QUIC as follow each other, which are still to be cut. `judge`: what a datagram is.
+template <typename Take, typename Judge = DatagramKind (*)(ByteView)>
+void for_each_run(ByteView content, std::size_t segment_bytes, Take&& take, Judge&& judge = kind_of) {
   const auto length_at = [&](std::size_t at) { return std::min(segment_bytes, content.size() - at); };
+  const auto kind_at = [&](std::size_t at) { return judge(content.subspan(at, length_at(at))); };
   for (std::size_t at = 0; at < content.size();) {
-    const DatagramKind kind = kind_of(content.subspan(at, length_at(at)));
+    const DatagramKind kind = kind_at(at);
     std::size_t end = at + length_at(at);
-    while (kind == DatagramKind::quic && end < content.size() &&
-           kind_of(content.subspan(end, length_at(end))) == DatagramKind::quic)
+    while (kind == DatagramKind::quic && end < content.size() && kind_at(end) == DatagramKind::quic)
       end += length_at(end);
     take(kind, content.subspan(at, end - at));
     at = end;

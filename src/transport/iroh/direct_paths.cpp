@@ -14,7 +14,6 @@ constexpr Duration kSpentRest = std::chrono::seconds(5);
 constexpr Duration kBusyPing = std::chrono::seconds(1);
 constexpr Duration kIdlePing = std::chrono::seconds(5);
 constexpr Duration kLeastWait = std::chrono::milliseconds(300);
-constexpr Duration kMostWait = std::chrono::seconds(2);
 constexpr unsigned kFullTries = 2;  ///< D4
 constexpr unsigned kMissedToLeave = 2;
 constexpr unsigned kMissedToGiveUp = 6;
@@ -99,7 +98,7 @@ DirectOffer DirectPaths::offer_to(Id id, const EndpointId& who, const std::vecto
   Peer& peer = meet(id, who, now);
   if (peer.ours) return *peer.ours;
   DirectOffer& offer = peer.ours.emplace();
-  random_(offer.name);
+  offer.name = make_name();
   random_(offer.key);
   for (const UdpAddress& address : own) {
     const AddressScope scope = scope_of(address);
@@ -183,11 +182,11 @@ void DirectPaths::schedule(Id id, Peer& peer) {
 
 // ---------------------------------------------------------------- what comes
 
-void DirectPaths::on_probe(const UdpAddress& from, ByteView datagram, Time now) {
+bool DirectPaths::on_probe(const UdpAddress& from, ByteView datagram, Time now) {
   const std::optional<DirectProbe> probe = decode_probe(datagram);
-  if (!probe) return;
-  if (probe->kind == DirectProbe::Kind::ping) on_ping(from, datagram, *probe, now);
-  if (probe->kind == DirectProbe::Kind::pong) on_pong(from, datagram, *probe, now);
+  if (!probe) return false;
+  if (probe->kind == DirectProbe::Kind::ping) return on_ping(from, datagram, *probe, now);
+  return probe->kind == DirectProbe::Kind::pong && on_pong(from, datagram, *probe, now);
 }
 
 /// D11.
@@ -228,17 +227,18 @@ void DirectPaths::on_relay_lost(Time now) {
 }
 
 /// D6.
-void DirectPaths::on_ping(const UdpAddress& from, ByteView datagram, const DirectProbe& probe, Time now) {
+bool DirectPaths::on_ping(const UdpAddress& from, ByteView datagram, const DirectProbe& probe, Time now) {
   const auto found = names_.find(probe.name);
-  if (found == names_.end()) return;
+  if (found == names_.end()) return false;
   const Id id = found->second;
   Peer& peer = peers_.at(id);
-  if (!is_authentic(datagram, {.pinger = peer.who, .pinged = own_}, peer.ours->key)) return;
+  if (!is_authentic(datagram, {.pinger = peer.who, .pinged = own_}, peer.ours->key)) return false;
   if (peer.theirs) {
     answer(id, peer, from, probe.nonce, now);
   } else if (peer.early.size() < DirectOffer::kMaxAddresses || peer.early.contains(from)) {
     peer.early[from] = probe.nonce;
   }
+  return true;
 }
 
 void DirectPaths::answer(Id id, Peer& peer, const UdpAddress& from, const Nonce& nonce, Time now) {
@@ -267,20 +267,20 @@ void DirectPaths::answer(Id id, Peer& peer, const UdpAddress& from, const Nonce&
 }
 
 /// D5.
-void DirectPaths::on_pong(const UdpAddress& from, ByteView datagram, const DirectProbe& probe, Time now) {
+bool DirectPaths::on_pong(const UdpAddress& from, ByteView datagram, const DirectProbe& probe, Time now) {
   const auto found = nonces_.find(probe.nonce);
-  if (found == nonces_.end()) return;
+  if (found == nonces_.end()) return false;
   const Id id = found->second;
   Peer& peer = peers_.at(id);
   Candidate* candidate = find(peer, from);
   if (candidate == nullptr || probe.name != peer.theirs->name ||
       !is_authentic(datagram, {.pinger = own_, .pinged = peer.who}, peer.theirs->key))
-    return;
+    return false;
   if (candidate->state == State::used && peer.size_nonce == probe.nonce) {
     on_pong_of_size(id, peer, now);
-    return;
+    return true;
   }
-  if (candidate->nonce != probe.nonce) return;
+  if (candidate->nonce != probe.nonce) return false;
   forget_nonce(candidate->nonce);
   const Duration round_trip = now - candidate->sent;
   switch (candidate->state) {
@@ -304,6 +304,7 @@ void DirectPaths::on_pong(const UdpAddress& from, ByteView datagram, const Direc
       break;
   }
   schedule(id, peer);
+  return true;
 }
 
 void DirectPaths::on_pong_of_path(Id id, Peer& peer, Candidate& path, Time now) {
@@ -508,7 +509,7 @@ void DirectPaths::ping(Id id, Peer& peer, Candidate& candidate, Time now) {
   Duration wait = kFirstWait * (1U << candidate.tries);
   std::size_t bytes = is_unproven ? DirectProbe::kBytes : candidate.bytes;
   if (candidate.state == State::used) {
-    wait = std::min(wait_of(candidate) * (1U << std::min(peer.missed, kMissedToGiveUp)), kMostWait);
+    wait = std::min(wait_of(candidate) * (1U << std::min(peer.missed, kMissedToGiveUp)), DatagramSize::kMostWait);
     bytes = peer.suspended ? DatagramSize::kBase : peer.size.bytes();
   }
   candidate.due = now + wait;
@@ -518,9 +519,15 @@ void DirectPaths::ping(Id id, Peer& peer, Candidate& candidate, Time now) {
   peer.busy = false;
 }
 
+std::array<std::uint8_t, DatagramFilter::kNameBytes> DirectPaths::make_name() const {
+  std::array<std::uint8_t, DatagramFilter::kNameBytes> out{};
+  random_(out);
+  if (mark_) mark_(out);
+  return out;
+}
+
 DirectProbe DirectPaths::make_ping(Id id, const Peer& peer, DirectProbe::Kind kind) {
-  DirectProbe out{kind, peer.theirs->name, {}};
-  random_(out.nonce);
+  const DirectProbe out{kind, peer.theirs->name, make_name()};
   nonces_[out.nonce] = id;
   return out;
 }
@@ -532,7 +539,7 @@ void DirectPaths::send_ping(const Peer& peer, const DirectProbe& probe, const st
 }
 
 Duration DirectPaths::wait_of(const Candidate& path) {
-  return std::clamp<Duration>(path.round_trip * 4, kLeastWait, kMostWait);
+  return std::clamp<Duration>(path.round_trip * 4, kLeastWait, DatagramSize::kMostWait);
 }
 
 void DirectPaths::ping_size(Id id, Peer& peer, Time now) {

@@ -112,6 +112,7 @@ class DirectPaths {
  public:
   using Id = std::uint64_t;  ///< of a peer's connection
   using Random = std::function<void(std::span<std::uint8_t>)>;
+  using Mark = std::function<void(DatagramFilter::Name)>;
   struct Packet {
     std::optional<UdpAddress> to;  ///< nullopt: through the relay
     EndpointId who{};              ///< the peer
@@ -127,9 +128,10 @@ class DirectPaths {
   static constexpr Duration kRemember = kPeerEach * kPeerBudget;
   static constexpr std::size_t kMaxRemembered = 4096;
 
-  /// `own`: this node. `loopback`: the relay is on loopback (D2). `full_bytes`: the largest datagram of QUIC.
-  DirectPaths(Random random, const EndpointId& own, bool loopback, std::size_t full_bytes)
-      : random_(std::move(random)), own_(own), loopback_(loopback), full_bytes_(full_bytes) {}
+  /// `own`: this node. `loopback`: the relay is on loopback (D2). `full_bytes`: the largest datagram of QUIC. `mark`
+  /// may change the random name of an offer and the random nonce of a ping; null: no.
+  DirectPaths(Random random, const EndpointId& own, bool loopback, std::size_t full_bytes, Mark mark = nullptr)
+      : random_(std::move(random)), mark_(std::move(mark)), own_(own), loopback_(loopback), full_bytes_(full_bytes) {}
 
   /// The offer to be told to the peer, with those of our addresses that make sense; the same for the same peer again.
   DirectOffer offer_to(Id peer, const EndpointId& who, const std::vector<UdpAddress>& own, Time now);
@@ -137,8 +139,9 @@ class DirectPaths {
   /// The connection is over.
   void forget(Id peer, Time now);
 
-  /// A datagram for which `is_probe` is true.
-  void on_probe(const UdpAddress& from, ByteView datagram, Time now);
+  /// A datagram for which `is_probe` is true. False: nobody with whom there are paths has made it, and nothing has
+  /// changed.
+  bool on_probe(const UdpAddress& from, ByteView datagram, Time now);
   /// The same, through the relay, which knows from whom.
   void on_relay_probe(const EndpointId& from, ByteView datagram, Time now);
   /// D12: this node is not connected to it any more.
@@ -216,9 +219,9 @@ class DirectPaths {
   void begin(Peer& peer, Time now);
   Candidate* find(Peer& peer, const UdpAddress& address) const;
   static Candidate* used(Peer& peer);
-  void on_ping(const UdpAddress& from, ByteView datagram, const DirectProbe& probe, Time now);
+  bool on_ping(const UdpAddress& from, ByteView datagram, const DirectProbe& probe, Time now);
   void answer(Id id, Peer& peer, const UdpAddress& from, const Nonce& nonce, Time now);
-  void on_pong(const UdpAddress& from, ByteView datagram, const DirectProbe& probe, Time now);
+  bool on_pong(const UdpAddress& from, ByteView datagram, const DirectProbe& probe, Time now);
   void on_pong_of_path(Id id, Peer& peer, Candidate& path, Time now);
   void on_pong_of_size(Id id, Peer& peer, Time now);
   void use(Id id, Peer& peer, Candidate& candidate, Time now);
@@ -248,7 +251,10 @@ class DirectPaths {
   void take_back(Id id, Peer& peer, Time now);
   void schedule(Id id, Peer& peer);
 
+  std::array<std::uint8_t, DatagramFilter::kNameBytes> make_name() const;
+
   const Random random_;
+  const Mark mark_;
   const EndpointId own_;
   const bool loopback_;
   const std::size_t full_bytes_;

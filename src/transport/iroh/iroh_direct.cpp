@@ -35,7 +35,7 @@ void IrohTransport::open_socket() {
   if (config_.direct_bind_address) bind = *UdpAddress::parse(*config_.direct_bind_address);
   UdpHandlers handlers;
   handlers.on_datagrams = lifetime_.guard(
-      [this](const UdpAddress& from, const Bytes& content, std::size_t bytes) { on_udp(from, content, bytes); });
+      [this](const UdpAddress& from, ByteView content, std::size_t bytes) { on_udp(from, content, bytes); });
   handlers.on_unreachable = lifetime_.guard([this](const UdpAddress& to) {
     if (!direct_) return;
     direct_->on_unreachable(to, runtime_.now());
@@ -51,14 +51,18 @@ void IrohTransport::open_socket() {
     return;
   }
   udp_ = std::move(*socket);
-  direct_.emplace([this](std::span<std::uint8_t> out) { runtime_.random_bytes(out); }, endpoint_.key(), loopback,
-                  quic::Config{}.datagram_bytes);
+  const auto random = [this](std::span<std::uint8_t> out) { runtime_.random_bytes(out); };
+  filter_.emplace(direct_shapes(), random);
+  udp_->let_in_only(*filter_);
+  direct_.emplace(random, endpoint_.key(), loopback, quic::Config{}.datagram_bytes,
+                  [this](DatagramFilter::Name name) { filter_->mark(name); });
 }
 
 void IrohTransport::close_socket() {
   if (udp_) udp_->close();
   udp_.reset();
   direct_.reset();
+  filter_.reset();
   unsent_direct_.reset();
   relay_probes_.clear();
 }
@@ -91,13 +95,19 @@ void IrohTransport::on_direct_offer(const std::shared_ptr<Link>& link, const Byt
   offer_addresses(link);
 }
 
-void IrohTransport::on_udp(const UdpAddress& from, const Bytes& content, std::size_t segment_bytes) {
+void IrohTransport::on_udp(const UdpAddress& from, ByteView content, std::size_t segment_bytes) {
   if (stopped_ || !direct_) return;
   const Time now = runtime_.now();
-  for_each_run(content, segment_bytes, [&](DatagramKind kind, ByteView run) {
-    if (kind == DatagramKind::quic) endpoint_.receive_from_anywhere(run, segment_bytes, now);
-    if (kind == DatagramKind::probe) direct_->on_probe(from, run, now);
-  });
+  bool is_ours = false;
+  for_each_run(
+      content, segment_bytes,
+      [&](DatagramKind kind, ByteView run) {
+        if (kind == DatagramKind::quic && endpoint_.receive_from_anywhere(run, segment_bytes, now)) is_ours = true;
+        if (kind == DatagramKind::probe && direct_->on_probe(from, run, now)) is_ours = true;
+      },
+      [&](ByteView datagram) { return filter_->lets_in(datagram) ? kind_of(datagram) : DatagramKind::nonsense; });
+  // Strangers can send much: it costs no more than to see that nobody wants it.
+  if (!is_ours) return;
   apply_routes();
   turn();
 }

@@ -74,8 +74,10 @@ Dialect dialect_of_node(const NetworkConfig& network) {
   return uses_iroh(network.spoken()) ? network.spoken() : Dialect::v0_5;
 }
 
-quic::Config quic_config(const IrohTransportConfig& config, Dialect dialect) {
+quic::Config quic_config(const IrohTransportConfig& config, Dialect dialect,
+                         std::function<void(DatagramFilter::Name)> mark_name) {
   quic::Config out;
+  out.mark_name = std::move(mark_name);
   out.server_name = dials_by_name(dialect);
   out.connection_window = std::clamp<std::uint64_t>(kMaxUnread / config.max_peers, kLeastWindow, out.connection_window);
   out.stream_window = std::min(out.stream_window, out.connection_window);
@@ -127,7 +129,11 @@ IrohTransport::IrohTransport(Runtime& runtime, std::shared_ptr<WsConnector> conn
       key_(seed),
       own_url_(endpoint_url(relay_, key_.id())),
       endpoint_(
-          std::move(identity), quic_config(config, dialect),
+          std::move(identity),
+          quic_config(config, dialect,
+                      [this](DatagramFilter::Name name) {
+                        if (filter_) filter_->mark(name);
+                      }),
           [&runtime](std::span<std::uint8_t> out) { runtime.random_bytes(out); }, endpoint_limits(config)),
       registry_(key_.id(), one_connection_counts(dialect) ? Registry::Spares::closed : Registry::Spares::kept),
       relay_link_(runtime, std::move(connector), key_, std::move(relay_options), *this),
@@ -413,7 +419,7 @@ void IrohTransport::on_relay_down() {
 void IrohTransport::on_relay_datagrams(const Datagrams& datagrams) {
   if (stopped_) return;
   const Time now = runtime_.now();
-  const std::size_t size = datagrams.segment_size == 0 ? quic::Endpoint::kWhole : datagrams.segment_size;
+  const std::size_t size = datagrams.segment_size == 0 ? quic::kAnySize : datagrams.segment_size;
   for_each_run(datagrams.content, size, [&](DatagramKind kind, ByteView run) {
     if (kind == DatagramKind::quic) endpoint_.receive(datagrams.peer, run, size, now);
     if (kind == DatagramKind::probe && direct_) direct_->on_relay_probe(datagrams.peer, run, now);

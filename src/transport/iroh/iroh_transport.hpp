@@ -56,7 +56,7 @@ namespace kitsune2::iroh {
 ///  T10 With `direct_paths` a preflight says that this node knows direct paths. A peer whose preflight says so, too,
 ///      and that has been heard in a space of ours, is told our addresses in a message that stock nodes skip; of other
 ///      peers no message is taken for such a one. DirectPaths has the rules for what follows. What comes by UDP is
-///      for such a connection or is dropped.
+///      for such a connection or is dropped; nearly all that strangers send, at a glance (DatagramFilter).
 ///  T11 Of a peer that wasted bytes nothing more is read until it has paid for them (P5 of tx5::PermitBank), but for a
 ///      message for which it has a permit. *Rationale*: QUIC's windows then make it wait. Without that, strangers and
 ///      peers that are put aside could send small messages as fast as the line takes them, each of which is decrypted,
@@ -210,7 +210,7 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
   /// T10.
   void offer_addresses(const std::shared_ptr<Link>& link);
   void on_direct_offer(const std::shared_ptr<Link>& link, const Bytes& message);
-  void on_udp(const UdpAddress& from, const Bytes& content, std::size_t segment_bytes);
+  void on_udp(const UdpAddress& from, ByteView content, std::size_t segment_bytes);
   void apply_routes();
   void pump_direct();
   void forget_paths(const Link& link);
@@ -239,8 +239,9 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
   std::shared_ptr<tx5::PeerAddresses> addresses_ = std::make_shared<tx5::PeerAddresses>();
   std::optional<Datagrams> unsent_;  ///< the relay's socket did not take it
   const std::shared_ptr<UdpBinder> binder_;
-  std::shared_ptr<UdpSocket> udp_;     ///< null: no direct paths
-  std::optional<DirectPaths> direct_;  ///< exactly with the socket
+  std::shared_ptr<UdpSocket> udp_;        ///< null: no direct paths
+  std::optional<DatagramFilter> filter_;  ///< exactly with the socket, like
+  std::optional<DirectPaths> direct_;
   struct Direct {
     UdpAddress to;
     quic::Batch batch;

@@ -17,7 +17,6 @@
 namespace kitsune2::quic {
 namespace {
 
-constexpr std::size_t kOwnNameBytes = 8;
 constexpr std::size_t kFirstNameBytes = 18;  ///< of the name that a dialler makes up for its peer
 static_assert(kLeastDatagram == NGTCP2_MAX_UDP_PAYLOAD_SIZE);
 constexpr std::size_t kMaxReason = 1024;
@@ -113,6 +112,11 @@ struct Connection::Impl {
   Impl& operator=(const Impl&) = delete;
 
   static Impl& of(void* user) { return *static_cast<Impl*>(user); }
+  /// By which the peer is to call this connection.
+  void make_name(std::span<std::uint8_t> name) const {
+    random(name);
+    if (config.mark_name && name.size() == kOwnNameBytes) config.mark_name(name.first<kOwnNameBytes>());
+  }
 
   Result<void> start_tls();
   static void set_crypto_callbacks(ngtcp2_callbacks& calls);
@@ -273,7 +277,7 @@ void Connection::Impl::set_connection_callbacks(ngtcp2_callbacks& calls) {
   calls.get_new_connection_id = [](ngtcp2_conn*, ngtcp2_cid* cid, std::uint8_t* token, std::size_t size, void* user) {
     Impl& me = of(user);
     cid->datalen = size;
-    me.random({cid->data, size});
+    me.make_name({cid->data, size});
     me.random({token, NGTCP2_STATELESS_RESET_TOKENLEN});
     me.names.push_back({to_name(*cid), true});
     return 0;
@@ -367,7 +371,7 @@ Result<void> Connection::Impl::start(const ngtcp2_pkt_hd* first, Time now) {
   ngtcp2_transport_params params = parameters();
 
   std::array<std::uint8_t, kFirstNameBytes> name{};
-  random(std::span(name).first(kOwnNameBytes));
+  make_name(std::span(name).first(kOwnNameBytes));
   const ngtcp2_cid ours = to_cid(ByteView(name).first(kOwnNameBytes));
   names.push_back({to_name(ours), true});
   int code = 0;

@@ -22,6 +22,9 @@ namespace kitsune2::quic {
 /// What every way must carry (RFC 9000, 14.1).
 inline constexpr std::size_t kLeastDatagram = 1200;
 
+/// Of datagrams: no bound, or not cut into several.
+inline constexpr std::size_t kAnySize = std::numeric_limits<std::size_t>::max();
+
 /// Fills the bytes with random ones. Connection ids, reset tokens and what the QUIC library draws come from here; the
 /// keys of TLS do not, because GnuTLS takes its own. So two runs with the same numbers send datagrams of the same sizes
 /// at the same times, with other ciphertext.
@@ -42,6 +45,9 @@ class ConnectionName {
   std::uint8_t size_ = 0;
 };
 
+/// The length of the names that connections have here.
+inline constexpr std::size_t kOwnNameBytes = 8;
+
 struct Config {
   std::string alpn = "kitsune2/0";
   bool server_name = false;  ///< who dials names the peer (server_name_of)
@@ -61,6 +67,8 @@ struct Config {
   /// What the QUIC library may allocate for this connection. Beyond it the connection ends. *Rationale*: a peer that
   /// sends every second byte makes the library keep a note for each gap, many times larger than the byte.
   std::size_t max_library_bytes = 16U << 20;
+  /// May change the random name by which a peer is to call a connection (kOwnNameBytes); null: no.
+  std::function<void(std::span<std::uint8_t, kOwnNameBytes>)> mark_name = nullptr;
 };
 
 /// How a connection ended.
@@ -101,7 +109,6 @@ class Connection {
  public:
   /// The most datagrams that `produce` gives at once unless the caller says otherwise.
   static constexpr std::size_t kMaxSegments = 10;
-  static constexpr std::size_t kAnySize = std::numeric_limits<std::size_t>::max();
 
   /// Dials. Error: the library refuses (no memory).
   static Result<std::unique_ptr<Connection>> dial(std::shared_ptr<const Identity> own, const Config& config,

@@ -4,7 +4,6 @@
 #include <array>
 #include <deque>
 #include <functional>
-#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -66,7 +65,6 @@ class Endpoint {
   using Id = std::uint64_t;  ///< of a connection; never used twice, never 0
   using Group = std::array<std::uint8_t, 16>;
   static constexpr std::size_t kMostOpenings = 8192;
-  static constexpr std::size_t kWhole = std::numeric_limits<std::size_t>::max();  ///< no cut: one datagram
 
   Endpoint(std::shared_ptr<const Identity> own, Config config, Random random, const EndpointLimits& limits = {})
       : own_(std::move(own)), config_(std::move(config)), random_(std::move(random)), limits_(limits) {}
@@ -78,16 +76,16 @@ class Endpoint {
   Result<Id> dial(const Key& peer, Time now);
   /// Datagrams of one peer: `content` cut at `segment_bytes` (not 0). Nonsense is dropped without a word.
   void receive(const Key& from, ByteView content, std::size_t segment_bytes, Time now);
-  void receive(const Key& from, ByteView datagram, Time now) { receive(from, datagram, kWhole, now); }
+  void receive(const Key& from, ByteView datagram, Time now) { receive(from, datagram, kAnySize, now); }
   /// P6. The same of a sender that nobody knows. The connection that the last one was for; nullopt: all were dropped.
   std::optional<Id> receive_from_anywhere(ByteView content, std::size_t segment_bytes, Time now);
   std::optional<Id> receive_from_anywhere(ByteView datagram, Time now) {
-    return receive_from_anywhere(datagram, kWhole, now);
+    return receive_from_anywhere(datagram, kAnySize, now);
   }
   void listen_anywhere(Id id);
   /// Which way the connection sends from now on, and how large its datagrams may be there (at least kLeastDatagram; a
   /// larger one than the configured does not count). At first by the relay, in any size. No-op without it.
-  void set_lane(Id id, Lane lane, std::size_t datagram_bytes = kWhole);
+  void set_lane(Id id, Lane lane, std::size_t datagram_bytes = kAnySize);
 
   struct Output {
     Id id = 0;
@@ -128,7 +126,7 @@ class Endpoint {
     bool shaking = false;  ///< incoming, in the handshake
     bool anywhere = false;
     Lane lane = Lane::relay;
-    std::size_t datagram_bytes = kWhole;
+    std::size_t datagram_bytes = kAnySize;
     Time deadline = Time::max();
     std::vector<ConnectionName> names;
     std::size_t library_bytes = 0;  ///< as counted in that of the endpoint

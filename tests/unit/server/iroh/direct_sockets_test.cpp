@@ -16,6 +16,7 @@
 #include "kitsune2/transport_iroh.hpp"
 #include "net/udp_socket.hpp"
 #include "net/ws_connector.hpp"
+#include "transport/iroh/direct_packets.hpp"
 
 namespace kitsune2 {
 namespace {
@@ -29,8 +30,8 @@ class WalledBinder final : public UdpBinder {
 
   Result<std::shared_ptr<UdpSocket>> bind(const UdpAddress& address, UdpHandlers handlers) override {
     auto on_datagrams = std::move(handlers.on_datagrams);
-    handlers.on_datagrams = [this, on_datagrams](const UdpAddress& from, Bytes content, std::size_t bytes) {
-      if (!wall && bytes <= largest) on_datagrams(from, std::move(content), bytes);
+    handlers.on_datagrams = [this, on_datagrams](const UdpAddress& from, ByteView content, std::size_t bytes) {
+      if (!wall && bytes <= largest) on_datagrams(from, content, bytes);
     };
     auto on_unreachable = std::move(handlers.on_unreachable);
     handlers.on_unreachable = [this, on_unreachable](const UdpAddress& to) {
@@ -58,6 +59,7 @@ class WalledBinder final : public UdpBinder {
     std::vector<UdpAddress> addresses() const override {
       return owner_.socket_ ? owner_.socket_->addresses() : std::vector<UdpAddress>{};
     }
+    void let_in_only(const DatagramFilter& filter) override { owner_.socket_->let_in_only(filter); }
     void close() override {
       if (owner_.socket_) owner_.close_real();
     }
@@ -162,34 +164,50 @@ class RealNode final : public TransportEvents {
   std::unique_ptr<TransportBackend> transport_;
 };
 
-TEST(DirectSockets, ATransferLeavesTheRelayAndComesBackWhenTheSocketDoes) {
-  auto server = RelayServer::start({});
-  ASSERT_TRUE(server.has_value());
-  const std::string relay = "http://" + (*server)->address();
-  RealNode a(relay, 1), b(relay, 2);
-  ASSERT_TRUE(RealNode::until([&] { return a.url() && b.url(); }));
-  const Url to_a = *a.url(), to_b = *b.url();
-  std::vector<std::string> sent;
-  const auto transfer = [&](std::size_t count) {
+/// Two nodes of a relay, and what one has sent to the other.
+class DirectSockets : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(RealNode::until([&] { return a.url() && b.url(); }));
+    to_a_ = a.url();
+    to_b_ = b.url();
+  }
+  /// So many messages arrive.
+  bool transfer(std::size_t count) {
     for (std::size_t i = 0; i < count; ++i) {
       sent.push_back(std::to_string(sent.size()) + std::string(200'000, 'x'));
-      a.send(to_b, sent.back());
+      a.send(*to_b_, sent.back());
     }
     return RealNode::until([&] { return b.heard_count() == sent.size(); });
-  };
-  const auto relayed = [&] { return (*server)->stats().iroh.bytes_received; };
-
-  ASSERT_TRUE(transfer(1));
-  b.send(to_a, "hello");
-  ASSERT_TRUE(RealNode::until([&] { return a.is_direct() && b.is_direct(); }));
-  // A busy machine may answer late, and then the relay helps out.
-  const auto leaves_the_relay = [&] {
+  }
+  std::uint64_t relayed() const { return server->stats().iroh.bytes_received; }
+  /// Each has heard of the other one's address.
+  bool meet() {
+    if (!transfer(1)) return false;
+    b.send(*to_a_, "hello");
+    return RealNode::until([&] { return a.is_direct() && b.is_direct(); });
+  }
+  /// 2 MB go another way. A busy machine may answer late, and then the relay helps out.
+  bool leaves_the_relay() {
     return RealNode::until([&] {
       const std::uint64_t before = relayed();
       return transfer(10) && relayed() - before < 100'000U;
     });
-  };
-  EXPECT_TRUE(leaves_the_relay()) << "2 MB go another way";
+  }
+  void expect_that_all_went_well() {
+    EXPECT_TRUE(b.heard() == sent) << "each once, and in order";
+    EXPECT_EQ(a.disconnects + b.disconnects + a.failures + b.failures, 0);
+  }
+
+  const std::unique_ptr<RelayServer> server = RelayServer::start({}).value();
+  RealNode a{"http://" + server->address(), 1}, b{"http://" + server->address(), 2};
+  std::optional<Url> to_a_, to_b_;
+  std::vector<std::string> sent;
+};
+
+TEST_F(DirectSockets, ATransferLeavesTheRelayAndComesBackWhenTheSocketDoes) {
+  ASSERT_TRUE(meet());
+  EXPECT_TRUE(leaves_the_relay());
 
   // Nothing passes any more, and nobody says so. The longer this lasts, the longer the addresses rest: little is sent.
   a.binder->wall = true;
@@ -208,41 +226,16 @@ TEST(DirectSockets, ATransferLeavesTheRelayAndComesBackWhenTheSocketDoes) {
   ASSERT_TRUE(transfer(10));
   ASSERT_TRUE(RealNode::until([&] { return !a.is_direct(); }));
   EXPECT_TRUE(RealNode::until([&] { return a.binder->unreachable > 0; }));
-
-  EXPECT_TRUE(b.heard() == sent) << "each once, and in order";
-  EXPECT_EQ(a.disconnects + b.disconnects + a.failures + b.failures, 0);
+  expect_that_all_went_well();
 }
 
-TEST(DirectSockets, ALineThatCarriesNoLargeDatagramsIsUsedAndOneThatGetsSmallerToo) {
-  auto server = RelayServer::start({});
-  ASSERT_TRUE(server.has_value());
-  const std::string relay = "http://" + (*server)->address();
-  RealNode a(relay, 1), b(relay, 2);
-  ASSERT_TRUE(RealNode::until([&] { return a.url() && b.url(); }));
-  const Url to_a = *a.url(), to_b = *b.url();
-  std::vector<std::string> sent;
-  const auto transfer = [&](std::size_t count) {
-    for (std::size_t i = 0; i < count; ++i) {
-      sent.push_back(std::to_string(sent.size()) + std::string(200'000, 'x'));
-      a.send(to_b, sent.back());
-    }
-    return RealNode::until([&] { return b.heard_count() == sent.size(); });
-  };
-  const auto leaves_the_relay = [&] {
-    return RealNode::until([&] {
-      const std::uint64_t before = (*server)->stats().iroh.bytes_received;
-      return transfer(10) && (*server)->stats().iroh.bytes_received - before < 100'000U;
-    });
-  };
+TEST_F(DirectSockets, ALineThatCarriesNoLargeDatagramsIsUsedAndOneThatGetsSmallerToo) {
   a.binder->largest = b.binder->largest = 1392;
-  ASSERT_TRUE(transfer(1));
-  b.send(to_a, "hello");
-  ASSERT_TRUE(RealNode::until([&] { return a.is_direct() && b.is_direct(); }));
+  ASSERT_TRUE(meet());
   EXPECT_TRUE(leaves_the_relay());
   a.binder->largest = b.binder->largest = 1252;
   EXPECT_TRUE(leaves_the_relay());
-  EXPECT_TRUE(b.heard() == sent) << "each once, and in order";
-  EXPECT_EQ(a.disconnects + b.disconnects + a.failures + b.failures, 0);
+  expect_that_all_went_well();
 }
 
 TEST(UdpSocket, SeveralDatagramsGoInOneCallAndArriveAsTheyWere) {
@@ -257,10 +250,11 @@ TEST(UdpSocket, SeveralDatagramsGoInOneCallAndArriveAsTheyWere) {
     to = binder
              ->bind(UdpAddress::v4(127, 0, 0, 1, 0),
                     {.on_datagrams =
-                         [&](const UdpAddress&, const Bytes& content, std::size_t segment) {
+                         [&](const UdpAddress&, ByteView content, std::size_t segment) {
                            const std::lock_guard lock(mutex);
                            for (std::size_t at = 0; at < content.size(); at += segment)
-                             got.push_back(content.slice(at, std::min(segment, content.size() - at)).str());
+                             got.push_back(
+                                 Bytes::copy_of(content.subspan(at, std::min(segment, content.size() - at))).str());
                          },
                      .on_unreachable = nullptr,
                      .on_writable = nullptr})
@@ -326,6 +320,50 @@ TEST(UdpSocket, MayBeClosedByTheHandlerThatHearsThatNobodyListens) {
   runtime.stop();
 }
 
+/// The system drops what the filter does not let in, and gives room to the rest.
+TEST(UdpSocket, WhatTheFilterDoesNotLetInTakesNoRoomAndTheRestArrives) {
+  AsioRuntime runtime;
+  runtime.start();
+  constexpr std::uint32_t kEach = 4;  // as large as junk
+  std::atomic<std::uint32_t> got = 0, junk = 0;
+  std::shared_ptr<UdpSocket> from, to;
+  std::optional<DatagramFilter> filter;
+  runtime.call([&] {
+    filter.emplace(iroh::direct_shapes(), [&](std::span<std::uint8_t> out) { runtime.random_bytes(out); });
+    const auto binder = make_udp_binder(runtime);
+    UdpHandlers handlers;
+    handlers.on_datagrams = [&](const UdpAddress&, ByteView content, std::size_t segment) {
+      for (std::size_t at = 0; at < content.size(); at += segment)
+        (filter->lets_in(content.subspan(at, std::min(segment, content.size() - at))) ? got : junk) += 1;
+    };
+    to = binder->bind(UdpAddress::v4(127, 0, 0, 1, 0), std::move(handlers)).value();
+    to->let_in_only(*filter);
+    from = binder->bind(UdpAddress::v4(127, 0, 0, 1, 0), {}).value();
+    // The socket is read only when all is sent: there is no room for so much junk.
+    std::vector<std::uint8_t> datagram(1400);
+    const UdpAddress target = to->addresses().at(0);
+    for (std::uint32_t i = 0; i < 20'000; ++i) {
+      runtime.random_bytes(std::span(datagram).first(40));
+      EXPECT_TRUE(from->send(target, datagram, datagram.size()));
+      if (i % 1000 != 0) continue;
+      for (std::uint32_t part = 0; part < kEach; ++part) {
+        datagram[0] &= 0x7fU;
+        filter->mark(std::span(datagram).subspan<1, DatagramFilter::kNameBytes>());
+        EXPECT_TRUE(from->send(target, datagram, datagram.size()));
+      }
+    }
+  });
+  EXPECT_TRUE(RealNode::until([&] { return got >= 20 * kEach; }));
+  EXPECT_LT(junk, 20U);  // one in 65,536
+  runtime.call([&] {
+    from->close();
+    to->close();
+    from.reset();
+    to.reset();
+  });
+  runtime.stop();
+}
+
 /// What the system does not take in one call goes in several.
 TEST(UdpSocket, MoreDatagramsThanTheSystemTakesInOneCallArriveToo) {
   AsioRuntime runtime;
@@ -335,7 +373,7 @@ TEST(UdpSocket, MoreDatagramsThanTheSystemTakesInOneCallArriveToo) {
   runtime.call([&] {
     const auto binder = make_udp_binder(runtime);
     UdpHandlers handlers;
-    handlers.on_datagrams = [&](const UdpAddress&, const Bytes& content, std::size_t) { got += content.size(); };
+    handlers.on_datagrams = [&](const UdpAddress&, ByteView content, std::size_t) { got += content.size(); };
     to = binder->bind(UdpAddress::v4(127, 0, 0, 1, 0), std::move(handlers)).value();
     from = binder->bind(UdpAddress::v4(127, 0, 0, 1, 0), {}).value();
     EXPECT_TRUE(from->send(to->addresses().at(0), as_bytes(std::string(200, 'x')), 1));

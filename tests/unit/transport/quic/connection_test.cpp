@@ -34,6 +34,26 @@ std::vector<std::uint8_t> transfer(Pair& pair, Connection& from, Connection& to,
   return out;
 }
 
+TEST(QuicConnection, EveryNameThatAPeerIsToldIsMarked) {
+  Config config;
+  config.mark_name = [](std::span<std::uint8_t, kOwnNameBytes> name) { name[7] = 0x5a; };
+  Pair pair(1, config, config);
+  std::size_t names = 0, others = 0;
+  const auto look = [&](Connection& connection) {
+    for (const auto& change : connection.take_name_changes()) {
+      // A dialler makes up one that the peer is to have at first, and that is longer.
+      if (change.name.view().size() != kOwnNameBytes) continue;
+      (change.name.view()[7] == 0x5a ? names : others) += 1;
+    }
+  };
+  ASSERT_TRUE(pair.open());
+  transfer(pair, pair.client(), pair.server(), {pattern(100'000, 1)});
+  look(pair.client());
+  look(pair.server());
+  EXPECT_GT(names, 4U) << "spare ones, too";
+  EXPECT_EQ(others, 0U);
+}
+
 TEST(QuicConnection, BothSidesProveTheirKeys) {
   Pair pair(1);
   ASSERT_TRUE(pair.open());

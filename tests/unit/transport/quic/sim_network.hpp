@@ -97,8 +97,8 @@ class Pair {
   Faults faults;
   std::string trace;  ///< what went where, when, without its bytes
   std::size_t datagrams = 0;
-  bool cut = false;                            ///< nothing passes
-  std::size_t largest = Connection::kAnySize;  ///< that either end is asked for
+  bool cut = false;                ///< nothing passes
+  std::size_t largest = kAnySize;  ///< that either end is asked for
   Time now_{std::chrono::seconds(5)};
 
  private:

@@ -1,0 +1,36 @@
+// What the filter of the UDP socket lets in, and the program with which the system does the same: they agree on every
+// datagram. Input: the 16 bytes of the secret, and a datagram, of which a part is sent, as it is and with a marked
+// name.
+#include <algorithm>
+#include <vector>
+
+#include "fuzz/fuzz.hpp"
+#include "net/udp_filter.hpp"
+#include "support/bpf.hpp"
+#include "transport/iroh/direct_packets.hpp"
+
+using namespace kitsune2;  // NOLINT(google-build-using-namespace)
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const Bytes input = fuzz::input(data, size);
+  if (input.size() < 16) return 0;
+  const DatagramFilter filter(iroh::direct_shapes(), [&](std::span<std::uint8_t> out) {
+    std::copy_n(input.data(), std::min<std::size_t>(out.size(), 16), out.begin());
+  });
+  const auto program = net::program_of(filter);
+  const ByteView content = input.view().subspan(16);
+  K2_ASSERT(test::runs_to_accept(program, content) == filter.lets_in(content));
+  if (filter.lets_in(content)) K2_ASSERT(!content.empty() && (content[0] & 0x80U) == 0);
+  for (const DatagramFilter::Shape& shape : filter.shapes()) {
+    if (content.size() < shape.least) continue;
+    std::vector<std::uint8_t> marked(content.begin(), content.end());
+    filter.mark(std::span(marked).subspan(shape.name_at).first<DatagramFilter::kNameBytes>());
+    K2_ASSERT(test::runs_to_accept(program, marked) == filter.lets_in(marked));
+    const std::uint32_t first =
+        std::uint32_t{marked[0]} << 24U | std::uint32_t{marked[1]} << 16U | std::uint32_t{marked[2]} << 8U | marked[3];
+    const bool has_shape =
+        (first & shape.mask) == shape.first && (shape.fifth == DatagramFilter::kAny || marked[4] == shape.fifth);
+    if (has_shape) K2_ASSERT(filter.lets_in(marked));
+  }
+  return 0;
+}

@@ -1,0 +1,13 @@
+#!/usr/bin/env python3
+"""Floods of the UDP port that a node of dialect 0.5 has for direct paths, by an attacker who knows its address and nothing
+else: hostile.py with those attacks, while an honest peer is reached by a direct path, and while it is reached by the relay."""
+import os
+import runpy
+
+os.environ["K2_HOSTILE_NETWORK"] = "0.5"
+if os.environ.get("K2_NET_SIZE", "small") == "small":
+    # One row, of all kinds at once.
+    os.environ.setdefault("K2_HOSTILE_PARTS", "direct")
+    os.environ.setdefault("K2_HOSTILE_ONLY", "all of these")
+os.environ.setdefault("K2_HOSTILE_PARTS", "direct beside")
+runpy.run_path(os.path.join(os.path.dirname(os.path.abspath(__file__)), "hostile.py"), run_name="__main__")
