@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Floods of the UDP port that a node of dialect 0.5 has for direct paths, by an attacker who knows its address and nothing
-else: hostile.py with those attacks, while an honest peer is reached by a direct path, and while it is reached by the relay."""
+"""Floods of the UDP port that a node of dialect 0.5 has for direct paths, by somebody who knows its address and nothing
+else: the attacks of hostile.py on it, while an honest peer has a direct path, and while it has only the relay."""
 import os
 import runpy
 
