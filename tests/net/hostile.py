@@ -56,7 +56,7 @@ Window = collections.namedtuple("Window", "rate per_cpu ops took cpu")
 
 
 def chosen(name):
-    return any(word in name for word in ONLY.split("|")) if ONLY else not name.startswith(NOTHING)
+    return any(word in name for word in ONLY.split("|")) if ONLY else NOTHING not in name
 
 
 def last(lines):

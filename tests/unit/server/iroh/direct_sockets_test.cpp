@@ -321,10 +321,10 @@ TEST(UdpSocket, MayBeClosedByTheHandlerThatHearsThatNobodyListens) {
 }
 
 /// The system drops what the filter does not let in, and gives room to the rest.
-TEST(UdpSocket, WhatTheFilterDoesNotLetInTakesNoRoomAndTheRestArrives) {
+void expect_that_the_system_filters(const UdpAddress& where) {
+  constexpr std::uint32_t kWanted = 80;
   AsioRuntime runtime;
   runtime.start();
-  constexpr std::uint32_t kEach = 4;  // as large as junk
   std::atomic<std::uint32_t> got = 0, junk = 0;
   std::shared_ptr<UdpSocket> from, to;
   std::optional<DatagramFilter> filter;
@@ -336,32 +336,39 @@ TEST(UdpSocket, WhatTheFilterDoesNotLetInTakesNoRoomAndTheRestArrives) {
       for (std::size_t at = 0; at < content.size(); at += segment)
         (filter->lets_in(content.subspan(at, std::min(segment, content.size() - at))) ? got : junk) += 1;
     };
-    to = binder->bind(UdpAddress::v4(127, 0, 0, 1, 0), std::move(handlers)).value();
+    auto bound = binder->bind(where, std::move(handlers));
+    if (!bound) return;  // no IPv6 here
+    to = *bound;
     to->let_in_only(*filter);
-    from = binder->bind(UdpAddress::v4(127, 0, 0, 1, 0), {}).value();
+    from = binder->bind(where, {}).value();
     // The socket is read only when all is sent: there is no room for so much junk.
     std::vector<std::uint8_t> datagram(1400);
     const UdpAddress target = to->addresses().at(0);
-    for (std::uint32_t i = 0; i < 20'000; ++i) {
+    for (std::uint32_t i = 0; i < kWanted * 250; ++i) {
       runtime.random_bytes(std::span(datagram).first(40));
       EXPECT_TRUE(from->send(target, datagram, datagram.size()));
-      if (i % 1000 != 0) continue;
-      for (std::uint32_t part = 0; part < kEach; ++part) {
-        datagram[0] &= 0x7fU;
-        filter->mark(std::span(datagram).subspan<1, DatagramFilter::kNameBytes>());
-        EXPECT_TRUE(from->send(target, datagram, datagram.size()));
-      }
+      if (i % 250 != 0) continue;
+      datagram[0] &= 0x7fU;
+      filter->mark(std::span(datagram).subspan<1, DatagramFilter::kNameBytes>());
+      EXPECT_TRUE(from->send(target, datagram, datagram.size()));
     }
   });
-  EXPECT_TRUE(RealNode::until([&] { return got >= 20 * kEach; }));
-  EXPECT_LT(junk, 20U);  // one in 65,536
-  runtime.call([&] {
-    from->close();
-    to->close();
-    from.reset();
-    to.reset();
-  });
+  if (to) {
+    EXPECT_TRUE(RealNode::until([&] { return got >= kWanted; }));
+    EXPECT_LT(junk, 20U);  // one in 65,536
+    runtime.call([&] {
+      from->close();
+      to->close();
+      from.reset();
+      to.reset();
+    });
+  }
   runtime.stop();
+}
+
+TEST(UdpSocket, WhatTheFilterDoesNotLetInTakesNoRoomAndTheRestArrives) {
+  expect_that_the_system_filters(UdpAddress::v4(127, 0, 0, 1, 0));
+  expect_that_the_system_filters(*UdpAddress::parse("[::1]:0"));
 }
 
 /// What the system does not take in one call goes in several.
