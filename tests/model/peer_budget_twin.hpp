@@ -162,7 +162,7 @@ class PeerBudgetTwin {
     };
     for (const Change& change : history) {
       pass(change.at);
-      out = std::clamp(out + Wide{change.micros} * kUnit, -most, most);
+      out = std::clamp(out + Wide{change.micros} * kUnit, -Wide{rate.debt_micros} * kUnit, most);
     }
     pass(now);
     return out;
@@ -179,7 +179,7 @@ class PeerBudgetTwin {
     const bool was_good = level(history, rate, now) >= 0;
     history.push_back({now, -micros});
     if (was_good) return PeerStanding::good;
-    const bool is_spent = level(history, rate, now) <= -Wide{rate.burst_micros} * kUnit;
+    const bool is_spent = level(history, rate, now) <= -Wide{rate.debt_micros} * kUnit;
     return is_spent ? PeerStanding::over : PeerStanding::waits;
   }
 
@@ -281,8 +281,8 @@ class PeerBudgetTwinRun {
     PeerBudgetCore::Limits out;
     out.peer = {100'000, 1'000'000};
     out.group = {150'000, 2'000'000};
-    out.newcomers = {200'000, 3'000'000};
-    out.known = {50'000, 500'000};
+    out.newcomers = {200'000, 3'000'000, 1'000'000};
+    out.known = {50'000, 500'000, 200'000};
     out.most_useful = 1;
     out.first_aside = std::chrono::seconds(10);
     out.longest_aside = std::chrono::seconds(60);

@@ -25,12 +25,16 @@ PeerBudgetCore::Limits PeerBudgetCore::limits_of(const PeerBudgetConfig& config)
   const auto rate = [](std::uint32_t per_second_ms, std::uint32_t burst_ms) {
     return Rate{std::int64_t{1000} * per_second_ms, std::int64_t{1000} * burst_ms};
   };
+  const auto shared = [](const Rate& one) {
+    return Rate{one.micros_per_second, one.burst_micros,
+                std::min(one.burst_micros, kCommonDebtSeconds * one.micros_per_second)};
+  };
   Limits out;
   out.peer = rate(config.peer_ms_per_second, config.peer_burst_ms);
   out.group = rate(config.group_ms_per_second, config.group_burst_ms);
-  out.newcomers = rate(config.newcomers_ms_per_second, config.newcomers_burst_ms);
+  out.newcomers = shared(rate(config.newcomers_ms_per_second, config.newcomers_burst_ms));
   // Twice what newcomers have, so that they are better off also where they are many.
-  out.known = {2 * out.newcomers.micros_per_second, 2 * out.newcomers.burst_micros};
+  out.known = shared({2 * out.newcomers.micros_per_second, 2 * out.newcomers.burst_micros});
   out.first_aside = std::chrono::milliseconds(config.first_aside_ms);
   out.longest_aside = std::chrono::milliseconds(config.longest_aside_ms);
   return out;
@@ -50,7 +54,7 @@ std::int64_t PeerBudgetCore::level_at(const Account& account, const Rate& rate, 
 /// `micros`: what flows back or, if negative, what is charged.
 void PeerBudgetCore::change(Account& account, const Rate& rate, std::int64_t micros, Time now) {
   const std::int64_t most = rate.burst_micros * kUnit;
-  account.level = std::clamp(level_at(account, rate, now) + micros * kUnit, -most, most);
+  account.level = std::clamp(level_at(account, rate, now) + micros * kUnit, -rate.debt_micros * kUnit, most);
   account.at = now;
 }
 
@@ -58,7 +62,7 @@ PeerStanding PeerBudgetCore::charge(Account& account, const Rate& rate, std::int
   const bool was_good = level_at(account, rate, now) >= 0;
   change(account, rate, -micros, now);
   if (was_good) return PeerStanding::good;
-  return account.level > -rate.burst_micros * kUnit ? PeerStanding::waits : PeerStanding::over;
+  return account.level > -rate.debt_micros * kUnit ? PeerStanding::waits : PeerStanding::over;
 }
 
 std::optional<Time> PeerBudgetCore::good_at(const Account& account, const Rate& rate, Time now) {

@@ -27,9 +27,11 @@ namespace kitsune2 {
 /// *Rules*
 ///  B1  Work is charged to the account of the peer's url. For a *newcomer* it is also charged to a common account: that
 ///      of its address group if the group is known, else that of all newcomers together. An account can be overdrawn,
-///      down to the negative of its burst.
+///      down to the negative of its burst; that of all newcomers, and that of known peers (B9), by no more than what
+///      flows back in kCommonDebtSeconds.
 ///      Reason: urls and agents cost nothing to make, so peers without a past must share. Addresses cost something, so
-///      each group has a share of its own.
+///      each group has a share of its own. What an attacker leaves of an account that puts nobody aside is a debt of
+///      others: with a debt of its whole burst they waited for 80 s after the attack.
 ///  B2  A peer waits while its own account is overdrawn, a newcomer also while its common account is. A *known* peer
 ///      never waits because of what newcomers have used.
 ///      Reason: behind a foreign relay no addresses are visible. Without this rule a thousand fresh keys would use up
@@ -78,6 +80,7 @@ class PeerBudgetCore {
   struct Rate {
     std::int64_t micros_per_second = 0;
     std::int64_t burst_micros = 0;
+    std::int64_t debt_micros = burst_micros;  ///< by how much it can be overdrawn (B1); at most the burst
   };
   struct Limits {
     Rate peer, group, newcomers, known;
@@ -89,6 +92,9 @@ class PeerBudgetCore {
     std::size_t max_aside = 8192;
   };
   static Limits limits_of(const PeerBudgetConfig& config);
+  /// B1. So the account of all newcomers can be overdrawn by 2 s by default. The dearest message, of a million ids,
+  /// costs 1 s: the work of many is still held to the rate.
+  static constexpr std::int64_t kCommonDebtSeconds = 8;
   /// The time between sweeps of a full table (B8).
   static constexpr Duration kSweepEvery = std::chrono::seconds(1);
 

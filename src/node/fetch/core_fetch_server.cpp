@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <boost/unordered/unordered_flat_set.hpp>
+#include <string>
+#include <string_view>
 #include <utility>
 
 namespace kitsune2 {
@@ -61,7 +63,8 @@ void FetchServer::on_request(const Url& peer, wire::IdList op_ids) {
     transport_->wasted(peer, cost);
     perform();
     if (refused_gate_.open(runtime_.now())) {
-      log::debug("fetch", peer.to_string() + " has too many requests waiting; dropping one" + refused_gate_.left_out());
+      const std::string_view why = may ? " has too many requests waiting" : " is over its budget";
+      log::debug("fetch", peer.to_string() + std::string(why) + "; dropping one" + refused_gate_.left_out());
     }
     return;
   }

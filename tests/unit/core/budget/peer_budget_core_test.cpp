@@ -74,6 +74,18 @@ TEST_F(PeerBudgetRules, NewcomersTogetherLeaveKnownPeersTheirs) {
   EXPECT_FALSE(budget_.waits_until(peer(0), std::nullopt, at({})));
 }
 
+TEST_F(PeerBudgetRules, WhatAnAttackLeavesOfACommonAccountIsPaidBackWithinTenSeconds) {
+  // 300 keys that have been useful once, and as many that have not, use up what they have, for a minute.
+  for (int i = 0; i < 300; ++i) budget_.useful(peer(i), std::nullopt, 0, i < 20 ? 1000U : 1U, at({}));
+  for (int second = 0; second < 60; ++second) {
+    for (int i = 20; i < 600; ++i) budget_.charge(peer(i), std::nullopt, 400'000, at(seconds(second)));
+  }
+  const Time over = at(seconds(59));
+  ASSERT_TRUE(budget_.waits_until(peer(1001), std::nullopt, over));
+  EXPECT_EQ(budget_.charge(peer(1001), std::nullopt, 1000, over + seconds(9)), PeerStanding::good);
+  EXPECT_LE(budget_.waits_until(peer(0), std::nullopt, over).value_or(over), over + seconds(9)) << "one that is known";
+}
+
 TEST_F(PeerBudgetRules, NewcomersOfOneAddressShareAndOthersAreNotHeldUp) {
   int last = 1;
   for (PeerStanding standing = PeerStanding::good; standing != PeerStanding::over; ++last) {
