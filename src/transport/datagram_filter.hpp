@@ -18,9 +18,8 @@ namespace kitsune2 {
 ///
 ///  U1  A datagram is let in if it has one of the known shapes, and the eight bytes at the place of that shape are
 ///      marked. Of random ones one in 65,536 is.
-///  U2  This is no proof, and says nothing about who sends. Whoever was told a name, or sees the traffic, can repeat
-///  it.
-///      What is let in is judged as if there were no filter.
+///  U2  This is no proof, and says nothing about who sends: whoever was told a name, or sees the traffic, can repeat
+///      it. What is let in is judged as if there were no filter.
 ///  U3  Marked names look random. *Rationale*: whoever sees them must not be able to tell which connections are of one
 ///      node (RFC 9000, 5.1).
 /// Pure. Immutable.
