@@ -191,9 +191,8 @@ void FetchCore::erase_pair(std::uint32_t slot) {
   --op.sources;
   leave_list(slot);
   const std::uint32_t source = pair.source;
-  --sources_[source].pairs;
   pairs_.erase(slot);
-  refresh(source);
+  if (--sources_[source].pairs == 0) refresh(source);
 }
 
 void FetchCore::erase_op(std::uint32_t slot) {
@@ -217,9 +216,10 @@ void FetchCore::leave_list(std::uint32_t slot) {
   Pair& pair = pairs_[slot];
   Source& source = sources_[pair.source];
   List* list = &source.idle_list;
+  bool was_last_ready = false;
   if (pair.place == kReady) {
     list = &source.ready_list;
-    --source.ready;
+    was_last_ready = --source.ready == 0;
   } else if (pair.place >= kWaiting) {
     const std::uint32_t level = pair.place - kWaiting;
     list = &source.waiting_lists[level];
@@ -230,6 +230,7 @@ void FetchCore::leave_list(std::uint32_t slot) {
   }
   (pair.prev == kNoSlot ? list->head : pairs_[pair.prev].next) = pair.next;
   (pair.next == kNoSlot ? list->tail : pairs_[pair.next].prev) = pair.prev;
+  if (was_last_ready) refresh(pair.source);
 }
 
 void FetchCore::enter_list(std::uint32_t slot, List& list, std::uint32_t place) {
@@ -277,8 +278,6 @@ void FetchCore::unqueue_op(std::uint32_t slot, State state) {
     if (pairs_[pair].place != kReady) return;
     leave_list(pair);
     put_idle(pair);
-    const std::uint32_t source = pairs_[pair].source;
-    if (sources_[source].ready == 0) refresh(source);
   });
 }
 
@@ -297,8 +296,9 @@ void FetchCore::leave_request(std::uint32_t op) {
   ops_[op].request = kNoSlot;
   --request.left;
   --asked_ops_;
-  --sources_[request.source].asked_ops;
-  if (is_far(sources_[request.source])) refresh(request.source);
+  Source& source = sources_[request.source];
+  --source.asked_ops;
+  if (source.ring == Ring::none && is_far(source)) refresh(request.source);  // it may have a place again
   end_if_done(slot);
 }
 
