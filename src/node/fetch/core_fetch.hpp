@@ -1,6 +1,7 @@
 // The driver of the fetch core: connects the pure state machine with the transport and the op store.
 #pragma once
 
+#include <boost/unordered/unordered_flat_set.hpp>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -8,7 +9,6 @@
 #include <memory>
 #include <optional>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "core/callback.hpp"
@@ -249,7 +249,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   std::uint64_t adding_ = 0;  ///< ids being looked up in the store before they become pending
   std::size_t filters_ = 0;
   /// Ops that became durable during the `filters_` lookups: they must not become pending by them.
-  std::unordered_set<OpId> stored_meanwhile_;
+  boost::unordered_flat_set<OpId, std::hash<OpId>> stored_meanwhile_;
   /// What happened to sources during the `filters_` lookups, in order: the new url of each, or null if it was removed.
   std::vector<std::pair<Url, std::optional<Url>>> moved_meanwhile_;
   bool resuming_ = false;

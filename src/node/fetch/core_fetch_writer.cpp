@@ -60,7 +60,7 @@ bool FetchWriter::add(bool asked, OpDescription description, Bytes op, Bytes met
 }
 
 void FetchWriter::flush() {
-  while (under_way_ < kMaxWrites && !waiting_.empty()) {
+  while (!waiting_.empty() && may_begin(waiting_.front())) {
     auto batch = std::move(waiting_.front());
     waiting_.pop_front();
     ++under_way_;

@@ -25,13 +25,15 @@ struct FetchedRun {
 /// Collects ops and hands them to the store. Strand only.
 ///
 /// *Rules*.
-///  W1  At most `kMaxWrites` calls are under way; ops that arrive meanwhile go into the next call. Rationale: a durable
-///      store pays per commit, not per op.
+///  W1  At most `kMaxWrites` calls are under way; ops that arrive meanwhile go into the next call. If the store is not
+///      durable, a call with `kQuickOps` ops waits for no other. Rationale: a durable store pays per commit, not per
+///      op. With another one, such calls store their ops while the processor still has them in its cache.
 ///  W2  A call has at most `kMaxOps` ops and `kMaxBytes` payload bytes (a larger op goes alone).
 ///  W3  `is_behind()` asks the owner to request nothing more; beyond `kMostBytes`, `add` refuses.
 class FetchWriter {
  public:
   static constexpr std::size_t kMaxWrites = 2;
+  static constexpr std::size_t kQuickOps = 128;
   static constexpr std::size_t kMaxOps = 8192;
   static constexpr std::uint64_t kMaxBytes = 32U << 20;
   static constexpr std::uint64_t kBehindBytes = 64U << 20;
@@ -43,7 +45,7 @@ class FetchWriter {
 
   /// `done` is called on the strand, never from within a call.
   FetchWriter(Runtime& runtime, std::shared_ptr<OpStore> store, Done done)
-      : runtime_(runtime), store_(std::move(store)), done_(std::move(done)) {}
+      : runtime_(runtime), store_(std::move(store)), is_durable_(store_->is_durable()), done_(std::move(done)) {}
 
   /// The ops that are added next are of `peer`; there may be `ops` of them.
   void begin(const Url& peer, std::size_t ops);
@@ -68,8 +70,13 @@ class FetchWriter {
     std::uint64_t metadata_cost = 0;
   };
 
+  bool may_begin(const Batch& batch) const {
+    return under_way_ < kMaxWrites || (!is_durable_ && batch.ops.size() >= kQuickOps);
+  }
+
   Runtime& runtime_;
   const std::shared_ptr<OpStore> store_;
+  const bool is_durable_;
   const Done done_;
   std::deque<Batch> waiting_;
   Url peer_;                  ///< whose ops are added
