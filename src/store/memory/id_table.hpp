@@ -14,6 +14,14 @@ class IdTable {
  public:
   static constexpr std::uint32_t kMaxRecords = UINT32_MAX - 1;
 
+  /// How many look-ups ahead of one a table is told of it, so that the slot has come from memory by then.
+  static constexpr std::size_t kAhead = 8;
+
+  /// A look-up of this hash follows soon. Without effect on what it finds.
+  void expect(std::uint64_t hash) const {
+    if (!slots_.empty()) __builtin_prefetch(&slots_[(hash >> 32U) & mask_]);
+  }
+
   /// Returns the record with this hash for which `is_same(record)` holds.
   template <class IsSame>
   std::optional<std::uint32_t> find(std::uint64_t hash, IsSame is_same) const {

@@ -1,4 +1,6 @@
 // The op store that keeps everything in memory.
+#include <algorithm>
+#include <array>
 #include <boost/unordered/unordered_flat_set.hpp>
 #include <map>
 #include <memory>
@@ -156,6 +158,36 @@ class Given {
   boost::unordered_flat_set<std::uint32_t> all_;
 };
 
+/// The hashes of the ids of a list, in order. The table is told of each a few look-ups before: in a large table each of
+/// them would otherwise wait for memory.
+template <class IdAt>
+class Hashes {
+ public:
+  Hashes(const IdTable& table, std::size_t size, IdAt id_at) : table_(table), size_(size), id_at_(std::move(id_at)) {
+    while (ahead_ < std::min(IdTable::kAhead, size_)) expect_one();
+  }
+
+  std::uint64_t next() {
+    const std::uint64_t out = hashes_[next_++ % IdTable::kAhead];
+    if (ahead_ < size_) expect_one();
+    return out;
+  }
+
+ private:
+  void expect_one() {
+    const std::uint64_t hash = keyed_hash(id_at_(ahead_));
+    table_.expect(hash);
+    hashes_[ahead_++ % IdTable::kAhead] = hash;
+  }
+
+  const IdTable& table_;
+  const std::size_t size_;
+  const IdAt id_at_;
+  std::array<std::uint64_t, IdTable::kAhead> hashes_{};
+  std::size_t next_ = 0;
+  std::size_t ahead_ = 0;
+};
+
 /// The order of OpCursor.
 struct ByTime {
   const Records* records;
@@ -211,7 +243,7 @@ class MemoryOpStore final : public OpStore {
     const Timestamp now = runtime_.wall_now();
     for (std::size_t i = 0; i < ops.size(); ++i) {
       if (auto description = describe(ops[i])) {
-        store(*description, ops[i], now, out);
+        store(*description, keyed_hash(description->op_id), ops[i], now, out);
       } else {
         out.reject(i, description.error());
       }
@@ -224,10 +256,12 @@ class MemoryOpStore final : public OpStore {
     out.stored.reserve(ops.size());
     out.newly_stored.reserve(ops.size());
     const Timestamp now = runtime_.wall_now();
+    Hashes hashes(ids_, ops.size(), [&](std::size_t i) { return ops[i].first.op_id.view(); });
     for (std::size_t i = 0; i < ops.size(); ++i) {
       const auto& [description, op] = ops[i];
+      const std::uint64_t hash = hashes.next();
       if (auto fits = store::check_op_size(op.size(), max_op_bytes_)) {
-        store(description, op, now, out);
+        store(description, hash, op, now, out);
       } else {
         out.reject(i, fits.error());
       }
@@ -257,7 +291,8 @@ class MemoryOpStore final : public OpStore {
   }
 
   void filter_out_existing_ops(std::vector<OpId> op_ids, Handler<std::vector<OpId>> done) override {
-    std::erase_if(op_ids, [this](const OpId& id) { return find(id).has_value(); });
+    Hashes hashes(ids_, op_ids.size(), [&](std::size_t i) { return op_ids[i].view(); });
+    std::erase_if(op_ids, [&](const OpId& id) { return find(id, hashes.next()).has_value(); });
     complete<std::vector<OpId>>(std::move(done), std::move(op_ids));
   }
 
@@ -377,19 +412,21 @@ class MemoryOpStore final : public OpStore {
   /// Reports what is new in `out`, then has the handler run.
   void stored(Handler<ProcessedOps> done, ProcessedOps out) {
     if (!out.newly_stored.empty()) {
-      std::vector<OpRecord> records;
-      records.reserve(out.newly_stored.size());
-      for (std::uint32_t i = records_.size() - static_cast<std::uint32_t>(out.newly_stored.size()); i < records_.size();
-           ++i) {
-        records.push_back(record_of(records_[i]));
-      }
-      runtime_.post(lifetime_.guard([this, records = std::move(records)] {
-        events_.tell([&](const OpStoreEvents& events) {
-          if (events.ops_stored) call_application("OpStoreEvents::ops_stored", [&] { events.ops_stored(records); });
-        });
-      }));
+      const std::uint32_t end = records_.size();
+      const std::uint32_t begin = end - static_cast<std::uint32_t>(out.newly_stored.size());
+      runtime_.post(lifetime_.guard([this, begin, end] { tell_stored(begin, end); }));
     }
     complete<ProcessedOps>(std::move(done), std::move(out));
+  }
+
+  /// Records never change, so those from `begin` to `end` are read only now.
+  void tell_stored(std::uint32_t begin, std::uint32_t end) {
+    std::vector<OpRecord> records;
+    records.reserve(end - begin);
+    for (std::uint32_t i = begin; i < end; ++i) records.push_back(record_of(records_[i]));
+    events_.tell([&](const OpStoreEvents& events) {
+      if (events.ops_stored) call_application("OpStoreEvents::ops_stored", [&] { events.ops_stored(records); });
+    });
   }
 
   static OpRecord record_of(const Record& record) { return {record.op_id, record.created_at, record.loc, record.size}; }
@@ -458,8 +495,9 @@ class MemoryOpStore final : public OpStore {
     });
   }
 
-  std::optional<std::uint32_t> find(const OpId& op_id) const {
-    return ids_.find(keyed_hash(op_id.view()), [&](std::uint32_t i) { return records_[i].op_id == op_id; });
+  std::optional<std::uint32_t> find(const OpId& op_id) const { return find(op_id, keyed_hash(op_id.view())); }
+  std::optional<std::uint32_t> find(const OpId& op_id, std::uint64_t hash) const {
+    return ids_.find(hash, [&](std::uint32_t i) { return records_[i].op_id == op_id; });
   }
 
   Result<OpDescription> describe(const Bytes& op) const {
@@ -467,9 +505,10 @@ class MemoryOpStore final : public OpStore {
     return call_for_result("the op policy", [&] { return policy_->describe(op); });
   }
 
-  void store(const OpDescription& description, const Bytes& op, Timestamp now, ProcessedOps& out) {
+  /// `hash` is that of its id.
+  void store(const OpDescription& description, std::uint64_t hash, const Bytes& op, Timestamp now, ProcessedOps& out) {
     K2_ASSERT(records_.size() < IdTable::kMaxRecords);
-    const auto held = ids_.find_or_insert(keyed_hash(description.op_id.view()), records_.size(),
+    const auto held = ids_.find_or_insert(hash, records_.size(),
                                           [&](std::uint32_t i) { return records_[i].op_id == description.op_id; });
     if (held) {
       out.stored.push_back({records_[*held].created_at, description.op_id});

@@ -51,6 +51,33 @@ TEST(MemoryOpStore, ManySmallOpsComeBackWhole) {
   EXPECT_EQ(w.retrieve(*store, ids_of(ops)).value(), ops);
 }
 
+TEST(MemoryOpStore, LongListsOfHeldLackingRepeatedAndTooLargeOpsAreToldApart) {
+  StoreWorld w;
+  const auto policy = make_prefix_policy();
+  const auto store = make_memory_op_store(w.runtime(), policy, 100);
+  const auto ops = make_ops(*policy, 1, 300, 64);
+  std::vector<std::pair<OpDescription, Bytes>> given;
+  std::vector<OpId> stored;
+  std::vector<OpId> lacking;
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    const OpDescription description = policy->describe(ops[i].op_data).value();
+    if (i % 3 == 0) {
+      lacking.push_back(description.op_id);
+      given.emplace_back(description, Bytes(std::string(101, 'x')));  // refused
+      continue;
+    }
+    stored.push_back(description.op_id);
+    given.emplace_back(description, ops[i].op_data);
+    if (i % 7 == 0) given.push_back(given.back());
+  }
+  const auto outcome = w.store_described(*store, given);
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->rejected, lacking.size());
+  EXPECT_EQ(outcome->newly_stored, stored);
+  EXPECT_EQ(outcome->stored.size(), given.size() - lacking.size());
+  EXPECT_EQ(w.filter(*store, ids_of(ops)).value(), lacking);
+}
+
 // ------------------------------------------------------------- the largest op
 
 class OpStoreLimit : public ::testing::TestWithParam<bool> {
