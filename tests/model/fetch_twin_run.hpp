@@ -150,8 +150,12 @@ class FetchTwinRun {
       case 7:
       case 8:
         return do_answer();
-      case 9:
-        return do_response(url(byte()), some_ops(), byte() % 12);
+      case 9: {
+        // In this order with every compiler, unlike the arguments of a call.
+        const Url from = url(byte());
+        const auto ops = some_ops();
+        return do_response(from, ops, byte() % 12);
+      }
       case 10:
         return do_stored(twin_->storing());
       case 11:

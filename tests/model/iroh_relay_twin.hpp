@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <list>
@@ -11,6 +12,7 @@
 #include <numeric>
 #include <optional>
 #include <set>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -152,21 +154,23 @@ class IrohRelayUnderTest {
 
   /// Takes one step. Any bytes make a valid one.
   void step(Commands& in) {
+    // In this order with every compiler, unlike the arguments of a call.
+    const auto two = [&] { return std::array{in.byte(), in.byte()}; };
     switch (in.byte() % 32) {
       case 0:
       case 1:
       case 2:
       case 10:
-        open(in.byte(), in.byte(), in.byte());
+        std::apply([&](auto... bytes) { open(bytes...); }, std::array{in.byte(), in.byte(), in.byte()});
         break;
       case 11:
       case 12:
-        answer(in.byte(), in.byte());
+        std::apply([&](auto... bytes) { answer(bytes...); }, two());
         break;
       case 3:
       case 13:
       case 14:
-        control(in.byte(), in.byte());
+        std::apply([&](auto... bytes) { control(bytes...); }, two());
         break;
       case 4:
         raw(in);
@@ -178,16 +182,17 @@ class IrohRelayUnderTest {
         if (Peer* peer = chosen(in.byte())) other_frame(*peer);
         break;
       case 7:
-        take(in.byte(), in.byte());
+        std::apply([&](auto... bytes) { take(bytes...); }, two());
         break;
       case 9:
         pass(std::chrono::milliseconds(in.byte() * 2));
         break;
       case 15:
-        pass(std::chrono::milliseconds(in.byte() * (in.byte() % 16 == 0 ? 100 : 1)));
+        std::apply([&](auto time, auto unit) { pass(std::chrono::milliseconds(time * (unit % 16 == 0 ? 100 : 1))); },
+                   two());
         break;
       default:
-        datagrams(in.byte(), in.byte(), in.byte(), in.byte());
+        std::apply([&](auto... bytes) { datagrams(bytes...); }, std::array{in.byte(), in.byte(), in.byte(), in.byte()});
         break;
     }
     settle();
@@ -405,7 +410,8 @@ class IrohRelayUnderTest {
     core_.on_other_frame(peer.conn, now_);
     ++peer.other_frames;
     const auto seconds = static_cast<std::uint64_t>((now_ - peer.since) / std::chrono::seconds(1));
-    if (peer.other_frames > Core::kFreeFrames + peer.sent / Core::kBytesForAFrame + seconds) {
+    const std::uint64_t allowed = Core::kFreeFrames + peer.sent / Core::kBytesForAFrame + seconds;
+    if (peer.other_frames > allowed && peer.ip != Core::kThisProcess) {
       return expect_close(peer, Reject::rate_limited);
     }
     if (peer.other_frames % 2 == 0) return;

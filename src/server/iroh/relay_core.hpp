@@ -119,7 +119,7 @@ struct IrohRelayCounters {
 ///  R13 A check of time that comes kLateCheck late judges nobody. *Rationale*: it was the relay that stood still.
 ///  R14 WebSocket pings and fragments are as much work as messages and are no sign of life. A client may send
 ///      kFreeFrames of them, and one more for each second and for each kBytesForAFrame that it sent; one too many
-///      closes it.
+///      closes it. The node in this process may send any number.
 ///  R15 The node that runs this relay is told from where a client is connected, with the first datagrams that it sends
 ///      to that node's connection. *Rationale*: the peers of one address share a budget.
 /// Memory is bounded by the number of clients, `all_queue_bytes` and kAllTold. Calls are O(log clients), and O(senders

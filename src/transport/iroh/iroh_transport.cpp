@@ -295,7 +295,7 @@ void IrohTransport::wait_for_connection(const EndpointId& key, Message message) 
 }
 
 void IrohTransport::dial(const EndpointId& key) {
-  if (links_.size() >= config_.max_peers && !make_room()) {
+  if (places_ >= config_.max_peers && !make_room()) {
     fail_waiting(key, make_error(Errc::overloaded, "connected to too many peers"));
     return;
   }
@@ -313,6 +313,7 @@ std::shared_ptr<IrohTransport::Link> IrohTransport::add(Id id, const EndpointId&
   link->dialled = dialled;
   link->since = runtime_.now();
   links_.emplace(id, link);
+  if (has_place(*link)) ++places_;
   return link;
 }
 
@@ -324,7 +325,9 @@ bool IrohTransport::is_keeping_its_place(const Link& link) {
 
 bool IrohTransport::make_room() {
   std::vector<Link*> places;
-  for (const auto& [id, link] : links_) places.push_back(link.get());
+  for (const auto& [id, link] : links_) {
+    if (has_place(*link)) places.push_back(link.get());
+  }
   std::array<std::uint8_t, sizeof(std::uint64_t)> drawn{};
   runtime_.random_bytes(drawn);
   Link* chosen = slots::choose_from(places, std::nullopt, std::bit_cast<std::uint64_t>(drawn), [&](const Link& link) {
@@ -457,10 +460,11 @@ void IrohTransport::service(const std::shared_ptr<Link>& link) {
       close_for_stop(link, Tell::now);
       return;
     }
+    if (!has_place(*link)) ++places_;
     link->opened = true;
     link->opened_at = runtime_.wall_now();
     if (link->dialled) dials_.erase(link->key);
-    if (links_.size() > config_.max_peers && !make_room()) {
+    if (places_ > config_.max_peers && !make_room()) {
       fail(link, make_error(Errc::overloaded, "connected to too many peers"));
       return;
     }
@@ -740,6 +744,7 @@ void IrohTransport::end(const std::shared_ptr<Link>& link, const End& how, Tell 
   forget_paths(*link);
   endpoint_.release(link->id, runtime_.now());
   links_.erase(link->id);
+  if (has_place(*link)) --places_;
   const auto own_dial = dials_.find(link->key);
   if (own_dial != dials_.end() && own_dial->second == link->id) dials_.erase(own_dial);
 

@@ -49,7 +49,8 @@ namespace kitsune2::iroh {
 ///      *Rationale*: this bounds the memory that peers can make us use for messages that are not complete.
 ///  T8  When there are as many connections as there may be, a newcomer gets the place of another one by slots::choose,
 ///      and so does a peer that we dial. Who takes what we have for it keeps its place, and so does who was dialled and
-///      brought something.
+///      brought something. A connection of others has a place once its handshake is over: before, it takes nobody's,
+///      and the endpoint bounds how many there are.
 ///  T9  In dialect 0.4 several connections to a peer may live (N6): the last one made is the one of which the owner
 ///      hears that it connects and disconnects; if it ends, another one takes its place without a word. Closes have no
 ///      code but 0.
@@ -186,6 +187,8 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
   bool is_owing(Link& link);
   void stop_owing(Link& link);
   void read_those_who_have_paid();
+  /// T8.
+  static bool has_place(const Link& link) { return link.dialled || link.opened; }
   /// T8. False: all keep their places.
   bool make_room();
   std::shared_ptr<Link> add(Id id, const EndpointId& key, bool dialled);
@@ -229,6 +232,7 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
   Registry registry_;
   RelayLink relay_link_;
   std::map<Id, std::shared_ptr<Link>> links_;
+  std::size_t places_ = 0;          ///< links that have one (T8)
   std::map<EndpointId, Id> dials_;  ///< whose handshake is not over
   std::map<EndpointId, Waiting> waiting_;
   std::set<std::pair<Time, EndpointId>> waiting_until_;

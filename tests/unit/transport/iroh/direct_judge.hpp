@@ -305,8 +305,8 @@ class DirectJudge {
     answer_of_.reset();
   }
 
-  /// The least of the last four answers to pings of the path since the way changed; zero: there are not as many.
-  Duration least_of_path(Id id, const UdpAddress& path) const {
+  /// The least of the last four answers to pings of the path since the way changed; nullopt: there are not as many.
+  std::optional<Duration> least_of_path(Id id, const UdpAddress& path) const {
     std::size_t count = 0;
     Duration least = Duration::max();
     std::vector<const Ping*> all;
@@ -316,10 +316,10 @@ class DirectJudge {
     }
     for (auto one = all.rbegin(); one != all.rend() && count < 4; ++one, ++count)
       least = std::min(least, (*one)->round_trip);
-    return count < 4 ? Duration::zero() : std::max(least, Duration(1));
+    return count < 4 ? std::nullopt : std::optional(least);
   }
   /// The same of the relay, where one without an answer makes all before it void.
-  Duration least_of_relay(Id id) const {
+  std::optional<Duration> least_of_relay(Id id) const {
     std::size_t count = 0;
     Duration least = Duration::max();
     bool is_newest = true;
@@ -331,7 +331,7 @@ class DirectJudge {
       least = std::min(least, ping->round_trip);
       ++count;
     }
-    return count < 4 ? Duration::zero() : std::max(least, Duration(1));
+    return count < 4 ? std::nullopt : std::optional(least);
   }
   /// Whether the two last ones that were given time to be answered were not.
   bool is_relay_silent(Id id) const {
@@ -356,23 +356,23 @@ class DirectJudge {
     const bool is_held = way.yields > 0 && now - way.since < hold;
     // Who has no answer to two pings is sent to through the relay, too, but not because of an answer.
     if (before && !route && answer_of_ == id) {
-      const Duration path = least_of_path(id, *before), relay = least_of_relay(id);
-      K2_ASSERT(!is_held && path > Duration::zero() && relay > Duration::zero());
-      K2_ASSERT(path > relay * 3 / 2 + std::chrono::milliseconds(20));
+      const auto path = least_of_path(id, *before), relay = least_of_relay(id);
+      K2_ASSERT(!is_held && path && relay);
+      K2_ASSERT(*path > *relay * 3 / 2 + std::chrono::milliseconds(20));
       way.yielded = before;
       way.yields = now - way.since >= std::chrono::minutes(20) ? 1 : way.yields + 1;
       way.since = now;
       ++yields;
     } else if (route && is_answer && (route == before || (changed && route == way.yielded)) && !answers_small(id)) {
-      const Duration path = least_of_path(id, *route), relay = least_of_relay(id);
-      const bool is_known = path > Duration::zero() && relay > Duration::zero();
+      const auto path = least_of_path(id, *route), relay = least_of_relay(id);
+      const bool is_known = path && relay;
       if (route == way.yielded) {
-        K2_ASSERT(!is_held && is_known && path <= relay);
+        K2_ASSERT(!is_held && is_known && *path <= *relay);
         way.yielded.reset();
         way.since = now;
         ++returns;
       } else if (!changed) {
-        K2_ASSERT(is_held || !is_known || path <= relay * 3 / 2 + std::chrono::milliseconds(20));
+        K2_ASSERT(is_held || !is_known || *path <= *relay * 3 / 2 + std::chrono::milliseconds(20));
       }
     } else if (route && route == way.yielded && answer_of_ != id) {
       K2_ASSERT(relay_lost_ || is_relay_silent(id));
@@ -384,8 +384,8 @@ class DirectJudge {
       way.since = now;
     } else if (!route && way.yielded && answered_ && answered_->peer == id && answered_->to == *way.yielded &&
                !answers_small(id) && !changed) {
-      const Duration path = least_of_path(id, *way.yielded), relay = least_of_relay(id);
-      K2_ASSERT(is_held || path == Duration::zero() || relay == Duration::zero() || path > relay);
+      const auto path = least_of_path(id, *way.yielded), relay = least_of_relay(id);
+      K2_ASSERT(is_held || !path || !relay || *path > *relay);
     }
     if (changed) way.answers = answers_;
   }

@@ -472,6 +472,19 @@ TEST_F(IrohTransportTest, LargeMessagesOfManyPeersAllArrive) {
 }
 
 // T8.
+TEST_F(IrohTransportTest, HoweverManyConnectAtOnceThereAreAsManyAsThereMayBe) {
+  IrohTransportConfig config = plain_iroh_config();
+  config.max_peers = 3;
+  const auto a = node(1, config);
+  std::vector<std::unique_ptr<HandPeer>> peers;
+  for (std::uint8_t key = 2; key < 12; ++key) peers.push_back(std::make_unique<HandPeer>(world_, relay_, key));
+  for (const auto& peer : peers) peer->dial(1);
+  settle(5s);
+  const auto is_connected = [](const auto& peer) { return peer->closed(peer->ids[0]) == nullptr; };
+  EXPECT_EQ(std::ranges::count_if(peers, is_connected), 3);
+}
+
+// T8.
 TEST_F(IrohTransportTest, ANewcomerGetsThePlaceOfAnotherOne) {
   IrohTransportConfig config = plain_iroh_config();
   config.max_peers = 3;
