@@ -28,7 +28,7 @@ class PeerWork {
   static constexpr std::int64_t kCommit = 300;        ///< a transaction of its own
   static constexpr std::int64_t kKiB = 1;             ///< per KiB received, or read from disk
   /// Something that no honest node sends: a message of a round that does not exist, an info with a wrong signature.
-  /// Expensive, so that a peer that sends nothing else is put aside soon.
+  /// A penalty, so that a peer that sends nothing else is put aside soon.
   static constexpr std::int64_t kNonsense = 5'000;
 
   constexpr PeerWork& messages(std::uint64_t n) { return add(n, kMessage); }
@@ -37,11 +37,18 @@ class PeerWork {
   constexpr PeerWork& rows(std::uint64_t n) { return add(n, kRow); }
   constexpr PeerWork& commits(std::uint64_t n) { return add(n, kCommit); }
   constexpr PeerWork& bytes(std::uint64_t n) { return add(n / 1024, kKiB); }
-  constexpr PeerWork& nonsense(std::uint64_t n) { return add(n, kNonsense); }
+  constexpr PeerWork& nonsense(std::uint64_t n) {
+    const std::int64_t before = micros_;
+    add(n, kNonsense);
+    penalty_ += micros_ - before;
+    return *this;
+  }
   /// Work that was measured, such as a scan of the store.
   constexpr PeerWork& time(Duration took) { return add(took.count() > 0 ? std::uint64_t(took.count()) : 0, 1); }
 
   constexpr std::int64_t micros() const { return micros_; }
+  /// Of these, what is no work: nobody but the peer and its address pays for it.
+  constexpr std::int64_t penalty() const { return penalty_; }
 
  private:
   /// An hour: more than any account can be short of.
@@ -52,6 +59,7 @@ class PeerWork {
     return *this;
   }
   std::int64_t micros_ = 0;
+  std::int64_t penalty_ = 0;
 };
 
 /// Where a peer's connection to the relay comes from, as coarse as one party can easily have many of: an IPv4 address,

@@ -23,10 +23,11 @@ class PeerBudgetTwin {
 
   explicit PeerBudgetTwin(const Limits& limits) : limits_(limits) {}
 
-  PeerStanding charge(const Url& url, const Group& group, std::int64_t micros, Time now) {
+  PeerStanding charge(const Url& url, const Group& group, PeerBudgetCore::Charge what, Time now) {
     Peer* peer = own(url, now);
     History& history = peer != nullptr ? peer->history : others_;
-    PeerStanding out = charge(history, limits_.peer, micros, now);
+    const std::int64_t micros = what.work;
+    PeerStanding out = charge(history, limits_.peer, peer != nullptr ? micros + what.penalty : micros, now);
     if (peer == nullptr) out = std::min(out, PeerStanding::waits);
     if (peer != nullptr && peer->is_known) {
       if (is_most_useful(*peer)) return out;
@@ -35,7 +36,7 @@ class PeerBudgetTwin {
     const Rate& rate = group ? limits_.group : limits_.newcomers;
     GroupAccount* shared = group ? group_of(*group, now) : nullptr;
     History& common = !group ? newcomers_ : (shared != nullptr ? shared->history : other_groups_);
-    PeerStanding of_all = charge(common, rate, micros, now);
+    PeerStanding of_all = charge(common, rate, shared != nullptr ? micros + what.penalty : micros, now);
     if (shared == nullptr) of_all = std::min(of_all, PeerStanding::waits);
     return std::max(out, of_all);
   }
@@ -366,7 +367,7 @@ class PeerBudgetTwinRun {
         now_ += Duration(kPassed[byte() % 8]);
         // The core learns the time with the next call.
         core_.charge(urls_.front(), std::nullopt, 0, now_);
-        twin_.charge(urls_.front(), std::nullopt, 0, now_);
+        twin_.charge(urls_.front(), std::nullopt, {}, now_);
     }
   }
 
@@ -375,8 +376,10 @@ class PeerBudgetTwinRun {
     const Url peer = url();
     const auto from = group();
     const std::int64_t micros = kWork[byte() % 8];
-    const PeerStanding standing = core_.charge(peer, from, micros, now_);
-    check(standing == twin_.charge(peer, from, micros, now_), "charge");
+    const PeerBudgetCore::Charge what =
+        micros % 3 == 0 ? PeerBudgetCore::Charge{micros / 3, micros - micros / 3} : PeerBudgetCore::Charge{micros, 0};
+    const PeerStanding standing = core_.charge(peer, from, what, now_);
+    check(standing == twin_.charge(peer, from, what, now_), "charge");
     ++(standing == PeerStanding::good ? coverage_->good
                                       : (standing == PeerStanding::waits ? coverage_->waits : coverage_->over));
     if (standing == PeerStanding::over) put_aside(peer, from);

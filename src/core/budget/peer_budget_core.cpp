@@ -109,18 +109,21 @@ void PeerBudgetCore::sweep() {
   std::erase_if(groups_, [&](const auto& entry) { return is_full(entry.second, limits_.group); });
 }
 
-PeerStanding PeerBudgetCore::charge(const Url& peer, const Group& group, std::int64_t micros, Time now) {
+PeerStanding PeerBudgetCore::charge(const Url& peer, const Group& group, Charge what, Time now) {
   advance(now);
   Peer& entry = own(peer);
-  auto out = charge(entry.account, limits_.peer, micros, now_);
-  if (&entry == &others_) out = std::min(out, PeerStanding::waits);
+  const std::int64_t with_penalty = what.work + what.penalty;
+  const bool is_shared = &entry == &others_;
+  auto out = charge(entry.account, limits_.peer, is_shared ? what.work : with_penalty, now_);
+  if (is_shared) out = std::min(out, PeerStanding::waits);
   if (entry.is_known) {
     if (is_most_useful(peer, entry)) return out;
-    return std::max(out, std::min(charge(known_peers_, limits_.known, micros, now_), PeerStanding::waits));
+    return std::max(out, std::min(charge(known_peers_, limits_.known, what.work, now_), PeerStanding::waits));
   }
   Account& shared = common(group);
-  auto of_all = charge(shared, common_rate(group), micros, now_);
-  if (&shared == &newcomers_ || &shared == &other_groups_) of_all = std::min(of_all, PeerStanding::waits);
+  const bool is_of_all = &shared == &newcomers_ || &shared == &other_groups_;
+  auto of_all = charge(shared, common_rate(group), is_of_all ? what.work : with_penalty, now_);
+  if (is_of_all) of_all = std::min(of_all, PeerStanding::waits);
   return std::max(out, of_all);
 }
 

@@ -65,6 +65,10 @@ namespace kitsune2 {
 ///      share it wait.
 ///      Reason: it takes one useful op to become known, and with 256 keys it is 256 accounts. Those that have been most
 ///      useful are hard to displace, so whoever uses up the common account does not hold up them.
+///  B10 A penalty, for what no honest node sends, is charged like work to the account of the url and to that of a known
+///      address group, and to no other one.
+///      Reason: it is no work that was done. Behind a foreign relay a few fresh keys that sent nothing else used up the
+///      account of all newcomers in a moment, and honest ones were not served as long as that went on.
 ///
 /// *What fits*. Catching up with 1,000,000 ops, 300 MB, from one peer costs that peer 1 s of look-ups, 1 s of rows if
 /// the store is durable, and 0.3 s of bytes before anything is given back, and nothing in the end. The default burst of
@@ -108,8 +112,14 @@ class PeerBudgetCore {
         newcomers_(full(limits.newcomers)),
         known_peers_(full(limits.known)) {}
 
-  /// B1 to B3. `over` means: call `put_aside` and close the connection.
-  PeerStanding charge(const Url& peer, const Group& group, std::int64_t micros, Time now);
+  /// B1 to B3, B10. `over` means: call `put_aside` and close the connection.
+  struct Charge {
+    std::int64_t work = 0, penalty = 0;  ///< in microseconds
+  };
+  PeerStanding charge(const Url& peer, const Group& group, Charge what, Time now);
+  PeerStanding charge(const Url& peer, const Group& group, std::int64_t work, Time now) {
+    return charge(peer, group, {work, 0}, now);
+  }
   /// B6. `value`: the worth of the exchange, in any unit.
   void useful(const Url& peer, const Group& group, std::int64_t micros, std::uint64_t value, Time now);
   std::optional<Time> waits_until(const Url& peer, const Group& group, Time now) const;

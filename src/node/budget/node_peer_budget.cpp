@@ -29,7 +29,7 @@ PeerStanding NodePeerBudget::charge(const Url& peer, PeerWork work) {
   const Time now = runtime_.now();
   if (!admits(peer)) return PeerStanding::over;  // its connection is being closed
   const auto group = address_group(peer);
-  const PeerStanding out = core_.charge(peer, group, work.micros(), now);
+  const PeerStanding out = core_.charge(peer, group, {work.micros() - work.penalty(), work.penalty()}, now);
   if (out == PeerStanding::good) return out;
   ++stats_.waits;
   if (out == PeerStanding::waits) return out;

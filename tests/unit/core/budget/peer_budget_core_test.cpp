@@ -86,6 +86,20 @@ TEST_F(PeerBudgetRules, WhatAnAttackLeavesOfACommonAccountIsPaidBackWithinTenSec
   EXPECT_LE(budget_.waits_until(peer(0), std::nullopt, over).value_or(over), over + seconds(9)) << "one that is known";
 }
 
+TEST_F(PeerBudgetRules, APenaltyIsPaidByThePeerAndItsAddressAndNotByAllNewcomers) {
+  // What is sent by fresh keys, each of which goes away before it is over.
+  for (int i = 1; i <= 10'000; ++i) {
+    EXPECT_EQ(budget_.charge(peer(i), std::nullopt, {5, 4'000'000}, at({})), PeerStanding::good) << i;
+  }
+  EXPECT_FALSE(budget_.waits_until(peer(10'001), std::nullopt, at({})));
+  EXPECT_EQ(budget_.charge(peer(1), std::nullopt, {5, 2'000'000}, at({})), PeerStanding::good);
+  EXPECT_EQ(budget_.charge(peer(1), std::nullopt, {5, 4'000'000}, at({})), PeerStanding::over);
+  // Of one address they share what it has.
+  for (int i = 1; i <= 10'000; ++i) budget_.charge(peer(i), "10.0.0.1", {5, 4'000'000}, at({}));
+  EXPECT_TRUE(budget_.waits_until(peer(10'001), "10.0.0.1", at({})));
+  EXPECT_FALSE(budget_.waits_until(peer(10'001), "10.0.0.2", at({})));
+}
+
 TEST_F(PeerBudgetRules, NewcomersOfOneAddressShareAndOthersAreNotHeldUp) {
   int last = 1;
   for (PeerStanding standing = PeerStanding::good; standing != PeerStanding::over; ++last) {
