@@ -32,7 +32,7 @@ namespace kitsune2 {
 ///  O3  While peers are being served, one piece at a time is under way, and each is followed by a rest that is kRests
 ///      times as long as it took, but at most kLongestRest.
 ///      Reason: the look-ups use the same threads as serving, which keeps most of their time. What a piece takes is not
-///      all that it costs: the message was received and put together, and what is accepted is written.
+///      half of what it costs: the message was received and put together, and what is accepted is written.
 ///  O4  When a piece is refused, everything that waits of its peer is refused too.
 ///      Reason: there is no room for the rest either; looking it up would be wasted.
 ///  O5  A peer that is held has no turn until the given time. Its announcements wait.
@@ -53,7 +53,7 @@ class Offers {
   static constexpr std::uint64_t kPieceIds = 4096;
   static constexpr std::size_t kMaxPieces = 4;
   static constexpr Duration kLongestRest = std::chrono::seconds(1);
-  static constexpr int kRests = 2;
+  static constexpr int kRests = 5;
 
   using OfferId = std::uint64_t;  ///< 1, 2, 3, … in the order of arrival
 
