@@ -38,6 +38,10 @@ class Filter {
   void prefetch(std::uint64_t hash) const {
     if (!lines_.empty()) __builtin_prefetch(&lines_[place(hash)]);
   }
+  /// The same for `add`.
+  void prefetch_for_add(std::uint64_t hash) const {
+    if (!lines_.empty()) __builtin_prefetch(&lines_[place(hash)], 1);
+  }
   /// Without lines: true.
   bool may_have(std::uint64_t hash) const {
     if (lines_.empty()) return true;

@@ -195,15 +195,30 @@ Result<void> RunBuilder::add(const Entry& entry) {
     K2_ASSERT(block_.add(entry));
   }
   if (block_.size() == 1) fences_.push_back(fence_of(info_.order, entry));
-  if (info_.order == Order::by_place) filter_.add(filter_hash(salt_, entry.id));
+  if (info_.order == Order::by_place) add_to_filter(filter_hash(salt_, entry.id));
   ++info_.entries;
   return {};
+}
+
+void RunBuilder::add_to_filter(std::uint64_t hash) {
+  std::uint64_t& place = on_their_way_.at(hashes_ % on_their_way_.size());
+  if (hashes_ >= on_their_way_.size()) filter_.add(place);
+  place = hash;
+  ++hashes_;
+  filter_.prefetch_for_add(hash);
+}
+
+void RunBuilder::add_rest_to_filter() {
+  const std::size_t count = std::min(hashes_, on_their_way_.size());
+  for (std::size_t i = 0; i < count; ++i) filter_.add(on_their_way_.at(i));
+  hashes_ = 0;
 }
 
 Result<bool> RunBuilder::finish(std::size_t& most_blocks) {
   if (block_.size() > 0) {
     if (auto ok = seal_entries(); !ok) return ok.error();
   }
+  add_rest_to_filter();
   tail_.resize(kBlockBytes);
   for (; most_blocks > 0; --most_blocks) {
     const bool is_fence = fences_written_ < fences_.size();

@@ -1,6 +1,7 @@
 // A run: entries in order that never change, in blocks, with fences to find a block by and a filter. Pure.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -128,6 +129,8 @@ class RunBuilder {
  private:
   Result<void> write(ByteView block);
   Result<void> seal_entries();
+  void add_to_filter(std::uint64_t hash);
+  void add_rest_to_filter();
 
   RunInfo info_;
   const std::uint64_t most_entries_;
@@ -137,6 +140,10 @@ class RunBuilder {
   EntryBlock block_;
   std::vector<Fence> fences_;
   Filter filter_;
+  /// Hashes that the filter gets when as many more have come. *Rationale*: their lines are anywhere in the filter, and
+  /// memory brings them meanwhile.
+  std::array<std::uint64_t, 16> on_their_way_{};
+  std::size_t hashes_ = 0;  ///< that have come
   BlockBytes tail_;
   std::size_t fences_written_ = 0, lines_written_ = 0;
 };
