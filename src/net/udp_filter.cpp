@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <utility>
 
 namespace kitsune2::net {
@@ -20,19 +21,67 @@ class Program {
   }
   /// Whether a comparison holds; otherwise the program goes on where `otherwise` is called next.
   void demand(unsigned comparison, std::uint32_t number) {
-    open_.push_back(out_.size());
-    add(BPF_JMP | comparison, number);
+    unless(comparison, number);
+    leave();
   }
+  /// Goes on where `otherwise` is called next.
+  void leave() { open_.push_back(jump()); }
   void otherwise() {
-    for (const std::size_t at : open_) out_[at].jf = static_cast<std::uint8_t>(out_.size() - at - 1);
+    for (const std::size_t at : open_) land(at);
     open_.clear();
   }
+  /// The next instruction is passed over if the comparison holds. (A comparison cannot jump further than 255.)
+  void unless(unsigned comparison, std::uint32_t number) {
+    add(BPF_JMP | comparison, number);
+    out_.back().jt = 1;
+  }
+  /// The next instruction is passed over unless the comparison holds.
+  void only_if(unsigned comparison, std::uint32_t number) {
+    add(BPF_JMP | comparison, number);
+    out_.back().jf = 1;
+  }
+  /// To where `land` is called with what it returns.
+  std::size_t jump() {
+    add(BPF_JMP | BPF_JA);
+    return out_.size() - 1;
+  }
+  void land(std::size_t jump) { out_[jump].k = static_cast<std::uint32_t>(out_.size() - jump - 1); }
   std::vector<sock_filter> take() { return std::move(out_); }
 
  private:
   std::vector<sock_filter> out_;
   std::vector<std::size_t> open_;
 };
+
+using Words = std::span<const std::uint32_t>;
+
+/// Lets in if the number at hand is one of `words`, which are in order.
+void add_choice(Program& program, Words words) {
+  constexpr std::size_t kInARow = 4;
+  if (words.size() <= kInARow) {
+    for (const std::uint32_t word : words) {
+      program.only_if(BPF_JEQ | BPF_K, word);
+      program.add(BPF_RET | BPF_K, kWhole);
+    }
+    program.leave();
+    return;
+  }
+  const std::size_t half = words.size() / 2;
+  program.unless(BPF_JGE | BPF_K, words[half]);
+  const std::size_t lower = program.jump();
+  add_choice(program, words.subspan(half));
+  program.land(lower);
+  add_choice(program, words.first(half));
+}
+
+Words words_of(const std::vector<DatagramFilter::NameBytes>& names, std::vector<std::uint32_t>& out) {
+  out.clear();
+  for (const DatagramFilter::NameBytes& name : names) {
+    out.push_back(std::uint32_t{name[0]} << 24U | std::uint32_t{name[1]} << 16U | std::uint32_t{name[2]} << 8U |
+                  name[3]);
+  }
+  return out;
+}
 
 /// DatagramFilter::mark_of.
 void add_mark(Program& program, const DatagramFilter::Secret& secret) {
@@ -54,7 +103,9 @@ void add_mark(Program& program, const DatagramFilter::Secret& secret) {
 
 std::vector<sock_filter> program_of(const DatagramFilter& filter) {
   Program program;
-  for (const DatagramFilter::Shape& shape : filter.shapes()) {
+  std::vector<std::uint32_t> words;
+  for (std::size_t i = 0; i < filter.shapes().size(); ++i) {
+    const DatagramFilter::Shape& shape = filter.shapes().at(i);
     const std::uint32_t name = kHeader + shape.name_at;
     program.add(BPF_LD | BPF_W | BPF_LEN);
     program.demand(BPF_JGE | BPF_K, kHeader + shape.least);
@@ -70,7 +121,12 @@ std::vector<sock_filter> program_of(const DatagramFilter& filter) {
     program.add(BPF_MISC | BPF_TAX);
     program.add(BPF_LD | BPF_H | BPF_ABS, name + 6);
     program.demand(BPF_JEQ | BPF_X, 0);
-    program.add(BPF_RET | BPF_K, kWhole);
+    if (filter.names()) {
+      program.add(BPF_LD | BPF_W | BPF_ABS, name);
+      add_choice(program, words_of(filter.names()->at(i), words));
+    } else {
+      program.add(BPF_RET | BPF_K, kWhole);
+    }
     program.otherwise();
   }
   program.add(BPF_RET | BPF_K, 0);

@@ -1,6 +1,9 @@
 // Marks names, and finds the mark in datagrams.
 #include "transport/datagram_filter.hpp"
 
+#include <algorithm>
+#include <utility>
+
 #include "kitsune2/error.hpp"
 
 namespace kitsune2 {
@@ -37,13 +40,36 @@ void DatagramFilter::mark(Name name) const {
 bool DatagramFilter::lets_in(ByteView datagram) const {
   if (datagram.size() < 5) return false;
   const std::uint32_t first = word_at(datagram, 0);
-  for (const Shape& shape : shapes_) {
+  for (std::size_t i = 0; i < shapes_.size(); ++i) {
+    const Shape& shape = shapes_.at(i);
     if ((first & shape.mask) != shape.first || datagram.size() < shape.least) continue;
     if (shape.fifth != kAny && datagram[4] != shape.fifth) continue;
     const ByteView name = datagram.subspan(shape.name_at, kNameBytes);
-    if (mark_of(word_at(name, 0)) == (name[6] << 8U | name[7])) return true;
+    if (mark_of(word_at(name, 0)) != (name[6] << 8U | name[7])) continue;
+    if (!names_) return true;
+    NameBytes bytes{};
+    std::ranges::copy(name, bytes.begin());
+    if (std::ranges::binary_search(names_->at(i), bytes)) return true;
   }
   return false;
+}
+
+DatagramFilter DatagramFilter::only(Names names) const {
+  std::size_t left = kMostNames;
+  for (auto& of_shape : names) {
+    of_shape.resize(std::min(of_shape.size(), left));
+    left -= of_shape.size();
+    std::ranges::sort(of_shape);
+  }
+  DatagramFilter out = *this;
+  out.names_ = std::move(names);
+  return out;
+}
+
+DatagramFilter DatagramFilter::all() const {
+  DatagramFilter out = *this;
+  out.names_.reset();
+  return out;
 }
 
 }  // namespace kitsune2

@@ -5,7 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
+#include <tuple>
+#include <vector>
 
 #include "kitsune2/bytes.hpp"
 
@@ -22,11 +25,14 @@ namespace kitsune2 {
 ///      it. What is let in is judged as if there were no filter.
 ///  U3  Marked names look random. *Rationale*: whoever sees them must not be able to tell which connections are of one
 ///      node (RFC 9000, 5.1).
-/// Pure. Immutable.
+///  U4  A strict one has a list of names for each shape, and lets in these only. *Rationale*: names that are not used
+///      any more keep their mark, and whoever was told one can flood the socket with it.
+/// Pure.
 class DatagramFilter {
  public:
   static constexpr std::size_t kNameBytes = 8;
   using Name = std::span<std::uint8_t, kNameBytes>;
+  using NameBytes = std::array<std::uint8_t, kNameBytes>;
   /// A name must be somewhere in a datagram that begins so.
   struct Shape {
     std::uint32_t mask = 0, first = 0;  ///< of the first four bytes, in the order of the network
@@ -36,6 +42,9 @@ class DatagramFilter {
   };
   static constexpr std::uint16_t kAny = 256;
   using Shapes = std::array<Shape, 3>;
+  /// Of each shape, in order.
+  using Names = std::array<std::vector<NameBytes>, std::tuple_size_v<Shapes>>;
+  static constexpr std::size_t kMostNames = 1024;  ///< of all shapes together: the system bounds programs
   struct Secret {
     std::uint32_t before = 0, by = 1, again_by = 1, after = 0;  ///< `by` and `again_by` are odd
   };
@@ -45,17 +54,24 @@ class DatagramFilter {
 
   /// Changes the last two bytes of a random name.
   void mark(Name name) const;
-  /// U1.
+  /// U4: this filter for `names` only. They need not be in order; of more than kMostNames the first ones count.
+  DatagramFilter only(Names names) const;
+  /// U4: this filter for all that is marked.
+  DatagramFilter all() const;
+  /// U1, U4.
   bool lets_in(ByteView datagram) const;
 
   const Shapes& shapes() const { return shapes_; }
   const Secret& secret() const { return secret_; }
+  /// nullopt: it is not strict.
+  const std::optional<Names>& names() const { return names_; }
 
  private:
   std::uint16_t mark_of(std::uint32_t first) const;
 
-  const Shapes shapes_;
+  Shapes shapes_;
   Secret secret_;
+  std::optional<Names> names_;
 };
 
 }  // namespace kitsune2

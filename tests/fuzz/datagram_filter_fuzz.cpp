@@ -31,6 +31,24 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const bool has_shape =
         (first & shape.mask) == shape.first && (shape.fifth == DatagramFilter::kAny || marked[4] == shape.fifth);
     if (has_shape) K2_ASSERT(filter.lets_in(marked));
+    // Strict: the name of this datagram and a few beside it, or only those.
+    DatagramFilter::Names names;
+    for (std::size_t i = 0; i < filter.shapes().size(); ++i) {
+      DatagramFilter::NameBytes name{};
+      std::copy_n(marked.begin() + shape.name_at, name.size(), name.begin());
+      for (std::size_t more = 0; more < input[0] % 16U; ++more) {
+        name[3] = static_cast<std::uint8_t>(name[3] + 1U);
+        filter.mark(name);
+        names.at(i).push_back(name);
+      }
+    }
+    const DatagramFilter without = filter.only(names);
+    for (auto& of_shape : names)
+      std::copy_n(marked.begin() + shape.name_at, DatagramFilter::kNameBytes, of_shape.emplace_back().begin());
+    const DatagramFilter with = filter.only(names);
+    K2_ASSERT(with.lets_in(marked) == filter.lets_in(marked));
+    K2_ASSERT(test::runs_to_accept(net::program_of(with), marked) == with.lets_in(marked));
+    K2_ASSERT(test::runs_to_accept(net::program_of(without), marked) == without.lets_in(marked));
   }
   return 0;
 }

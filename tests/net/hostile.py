@@ -387,6 +387,8 @@ ATTACKS = [
     Kind("UDP: 65,507 B, 16 ports", "udp-large", 16, relays=UDP, networks="0.5"),
     Kind("UDP: empty ones, 64 ports", "udp-empty", 64, relays=UDP, networks="0.5"),
     Kind("UDP: 64 small ones that the system hands over as one, 16 ports", "udp-segments", 16, relays=UDP, networks="0.5"),
+    Kind("UDP: names that were told to a connection that is over, 64 ports", "told-left", 64, relays=UDP, networks="0.5"),
+    Kind("UDP: names of a connection that lives, 64 ports", "told-used", 64, relays=UDP, networks="0.5"),
     Kind("UDP: all of these, 512 ports", "udp-mixed", 512, relays=UDP, networks="0.5"),
     Kind("WebSocket pings, 100 connections", "ws-ping", 100, relays=("own",), networks="0.2"),
     Kind("WebSocket pongs, 100 connections", "ws-pong", 100, relays=("own",), networks="0.2"),

@@ -90,7 +90,19 @@ std::unique_ptr<Attack> make_quic_attack(AsioRuntime& runtime, Plan plan);
 std::unique_ptr<Attack> make_flood(AsioRuntime& runtime, Plan plan);
 /// Datagrams without end to the UDP port at `plan.place()`, from `plan.peers` ports. Null for kinds that it does not
 /// know.
-std::unique_ptr<Attack> make_udp_flood(Plan plan);
+std::unique_ptr<Attack> make_udp_flood(const Plan& plan);
+/// The same with names that the victim has told: of a connection that is over, or of one that lives, with which there
+/// is a direct path. Null for kinds that it does not know.
+std::unique_ptr<Attack> make_told_flood(AsioRuntime& runtime, const Plan& plan);
+
+using Datagram = std::vector<std::uint8_t>;
+/// Datagrams that are sent again and again; cut by the system at `segment_bytes` (0: not).
+struct FloodPart {
+  std::vector<Datagram> datagrams;
+  std::size_t segment_bytes = 0;
+};
+/// From `plan.peers` ports to `place` ("1.2.3.4:5"), of each part in turn.
+std::unique_ptr<Attack> make_datagram_flood(const Plan& plan, std::string place, std::vector<FloodPart> parts);
 
 /// In dialects in which only known peers are heard, an attacker has itself listed by the bootstrap server, with an
 /// agent of its own, again and again as long as it is alive: many attackers push each other out of the list.

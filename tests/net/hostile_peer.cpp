@@ -298,6 +298,7 @@ int attack(const Plan& plan, double seconds) {
   auto attack = make_flood(runtime, plan);
 #ifdef K2_HOSTILE_QUIC
   if (!attack) attack = make_quic_attack(runtime, plan);
+  if (!attack) attack = make_told_flood(runtime, plan);
 #endif
   if (!attack) attack = make_udp_flood(plan);
   if (!attack) attack = make_peer_attack(runtime, plan);

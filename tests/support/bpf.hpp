@@ -59,6 +59,9 @@ inline bool runs_to_accept(const std::vector<sock_filter>& program, ByteView con
       case BPF_MISC | BPF_TAX:
         x = a;
         break;
+      case BPF_JMP | BPF_JA:
+        at += one.k;
+        break;
       case BPF_JMP | BPF_JGE | BPF_K:
         jump(a >= one.k);
         break;

@@ -34,6 +34,11 @@ class SimUdp : public std::enable_shared_from_this<SimUdp> {
   /// The largest datagram on the line between two, beside that of the options; without it any.
   std::function<std::size_t(const UdpAddress& from, const UdpAddress& to)> largest_between;
   std::map<UdpAddress, Count> sent_to;
+  /// What a socket sends; not what is injected.
+  std::function<void(const UdpAddress& from, const UdpAddress& to, const Bytes& datagram)> on_sent;
+  /// Of each socket, what it lets in, and how many datagrams it did not.
+  std::map<UdpAddress, DatagramFilter> filters;
+  std::map<UdpAddress, std::size_t> kept_out;
 
   /// Sockets at `own` if asked for a free port. With `outside`, behind a NAT that is seen there: whom nothing was sent
   /// to from inside is kept out.
@@ -86,6 +91,7 @@ class SimUdp::Socket final : public UdpSocket {
     return true;
   }
   std::vector<UdpAddress> addresses() const override { return {own_}; }
+  void let_in_only(const DatagramFilter& filter) override { net_->filters.insert_or_assign(own_, filter); }
   void close() override {
     const auto found = net_->sockets_.find(own_);
     if (found != net_->sockets_.end() && found->second == this) net_->sockets_.erase(found);
@@ -131,6 +137,7 @@ inline void SimUdp::send(const UdpAddress& own, const UdpAddress& to, const Byte
   count.packets += 1;
   count.bytes += datagram.size();
   count.longest = std::max<std::uint64_t>(count.longest, datagram.size());
+  if (on_sent) on_sent(own, to, datagram);
   const auto nat = nats_.find(own);
   if (nat == nats_.end()) {
     carry(own, to, datagram);
@@ -161,6 +168,11 @@ inline void SimUdp::carry(const UdpAddress& from, const UdpAddress& to, const By
                                      [net = shared_from_this(), inside, from, datagram] {
                                        const auto there = net->sockets_.find(inside);
                                        if (there == net->sockets_.end()) return;
+                                       const auto filter = net->filters.find(inside);
+                                       if (filter != net->filters.end() && !filter->second.lets_in(datagram)) {
+                                         ++net->kept_out[inside];
+                                         return;
+                                       }
                                        there->second->handlers_.on_datagrams(from, datagram, datagram.size());
                                      });
   }

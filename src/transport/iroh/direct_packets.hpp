@@ -71,6 +71,8 @@ bool is_probe(ByteView datagram);
 /// of the offer, a pong in the ping's nonce, QUIC in that of the connection. Packets of a QUIC handshake are not among
 /// it, because a connection that was not open before is not heard there.
 DatagramFilter::Shapes direct_shapes();
+/// The place of each shape in it.
+inline constexpr std::size_t kQuicShape = 0, kPingShape = 1, kPongShape = 2;
 
 /// Cuts `content` at `segment_bytes` (not 0) and calls `take(kind, run)`: with each probe, and with as many datagrams
 /// of QUIC as follow each other, which are still to be cut. `judge`: what a datagram is.

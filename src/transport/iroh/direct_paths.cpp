@@ -50,6 +50,12 @@ bool PacketBudget::take(Time now) {
   return true;
 }
 
+bool PacketBudget::take(Time now, std::size_t count) {
+  const bool enough = has(now) && left_ >= count;
+  left_ = enough ? left_ - static_cast<unsigned>(count) : 0;
+  return enough || count == 0;
+}
+
 bool DirectPaths::makes_sense(const Peer& peer, const UdpAddress& address) const {
   if (address.port < kLeastPort) return false;
   const auto is_local = [](const UdpAddress& one) { return scope_of(one) == AddressScope::local; };
@@ -108,6 +114,7 @@ DirectOffer DirectPaths::offer_to(Id id, const EndpointId& who, const std::vecto
       offer.addresses.push_back(address);
   }
   names_.emplace(offer.name, id);
+  ++names_version_;
   begin(peer, now);
   schedule(id, peer);
   return offer;
@@ -187,6 +194,15 @@ bool DirectPaths::on_probe(const UdpAddress& from, ByteView datagram, Time now) 
   if (!probe) return false;
   if (probe->kind == DirectProbe::Kind::ping) return on_ping(from, datagram, *probe, now);
   return probe->kind == DirectProbe::Kind::pong && on_pong(from, datagram, *probe, now);
+}
+
+std::optional<DirectPaths::Id> DirectPaths::told_to(ByteView datagram) const {
+  const std::optional<DirectProbe> probe = decode_probe(datagram);
+  if (!probe) return std::nullopt;
+  const bool is_ping = probe->kind == DirectProbe::Kind::ping;
+  const auto& names = is_ping ? names_ : nonces_;
+  const auto found = names.find(is_ping ? probe->name : probe->nonce);
+  return found == names.end() ? std::nullopt : std::optional(found->second);
 }
 
 /// D11.
@@ -529,6 +545,7 @@ std::array<std::uint8_t, DatagramFilter::kNameBytes> DirectPaths::make_name() co
 DirectProbe DirectPaths::make_ping(Id id, const Peer& peer, DirectProbe::Kind kind) {
   const DirectProbe out{kind, peer.theirs->name, make_name()};
   nonces_[out.nonce] = id;
+  ++names_version_;
   return out;
 }
 

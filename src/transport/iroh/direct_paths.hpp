@@ -27,6 +27,8 @@ class PacketBudget {
   PacketBudget(unsigned most, Duration each) : most_(most), each_(each), left_(most) {}
   bool has(Time now);
   bool take(Time now);
+  /// Takes `count` of them, or what is left. False: it was not enough.
+  bool take(Time now, std::size_t count);
 
  private:
   const unsigned most_;
@@ -161,10 +163,18 @@ class DirectPaths {
   /// A peer whose route, or the size of datagrams on it, may have changed; nullopt: none.
   std::optional<Id> next_changed();
   std::size_t size() const { return peers_.size(); }
+  /// Of a datagram for which `is_probe` is true: the peer that was told the name in it, if that is in use. Who has made
+  /// it is another question.
+  std::optional<Id> told_to(ByteView datagram) const;
+  using Name = std::array<std::uint8_t, 8>;
+  /// The names that may come in pings and in pongs, and to which peer each was told.
+  const std::map<Name, Id>& offer_names() const { return names_; }
+  const std::map<Name, Id>& ping_names() const { return nonces_; }
+  /// Grows with each name that is added.
+  std::uint64_t names_version() const { return names_version_; }
 
  private:
   using Nonce = std::array<std::uint8_t, 8>;
-  using Name = std::array<std::uint8_t, 8>;
   enum class State { resting, asking, measuring, used };
   struct Candidate {
     UdpAddress address;
@@ -264,6 +274,7 @@ class DirectPaths {
   std::map<Id, Peer> peers_;
   std::map<Name, Id> names_;
   std::map<Nonce, Id> nonces_;
+  std::uint64_t names_version_ = 0;
   std::multimap<UdpAddress, Id> paths_;  ///< in use, also if suspended or yielded
   std::set<std::pair<Time, Id>> deadlines_;
   std::deque<Packet> packets_;

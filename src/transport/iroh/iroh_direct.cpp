@@ -1,5 +1,6 @@
 // The transport's direct paths: the socket, who is told where this node is, and which way datagrams go.
 #include <algorithm>
+#include <chrono>
 #include <string>
 #include <utility>
 
@@ -76,6 +77,7 @@ std::vector<UdpAddress> IrohTransport::own_addresses() const {
 
 void IrohTransport::offer_addresses(const std::shared_ptr<Link>& link) {
   if (!direct_ || !link->knows_direct || link->offered || !link->announced || !events_->shares_space(link->url)) return;
+  if (link->from_anywhere.is_ignored()) return;
   if (link->offer.empty()) {
     endpoint_.listen_anywhere(link->id);
     link->offer = encode_offer(direct_->offer_to(link->id, link->key, own_addresses(), runtime_.now()));
@@ -86,6 +88,7 @@ void IrohTransport::offer_addresses(const std::shared_ptr<Link>& link) {
 }
 
 void IrohTransport::on_direct_offer(const std::shared_ptr<Link>& link, const Bytes& message) {
+  if (link->from_anywhere.is_ignored()) return;
   const Result<DirectOffer> offer = decode_offer(message);
   if (!offer) {
     log::debug("iroh", link->url.to_string() + ": " + offer.error().to_string());
@@ -99,17 +102,91 @@ void IrohTransport::on_udp(const UdpAddress& from, ByteView content, std::size_t
   if (stopped_ || !direct_) return;
   const Time now = runtime_.now();
   bool is_ours = false;
+  quic::Endpoint::Useless useless;
   for_each_run(
       content, segment_bytes,
       [&](DatagramKind kind, ByteView run) {
         if (kind == DatagramKind::quic && endpoint_.receive_from_anywhere(run, segment_bytes, now)) is_ours = true;
-        if (kind == DatagramKind::probe && direct_->on_probe(from, run, now)) is_ours = true;
+        if (kind != DatagramKind::probe) return;
+        if (const std::optional<Id> id = direct_->told_to(run)) {
+          ++useless.of_connections[*id].useless;
+        } else {
+          ++useless.for_nobody;
+        }
+        if (direct_->on_probe(from, run, now)) is_ours = true;
       },
       [&](ByteView datagram) { return filter_->lets_in(datagram) ? kind_of(datagram) : DatagramKind::nonsense; });
+  const quic::Endpoint::Useless of_quic = endpoint_.take_useless();
+  useless.for_nobody += of_quic.for_nobody;
+  for (const auto& [id, came] : of_quic.of_connections) {
+    useless.of_connections[id].useless += came.useless;
+    useless.of_connections[id].brought += came.brought;
+  }
+  if (judge(useless, now)) is_ours = true;
   // Strangers can send much: it costs no more than to see that nobody wants it.
   if (!is_ours) return;
   apply_routes();
   turn();
+}
+
+bool IrohTransport::judge(const quic::Endpoint::Useless& useless, Time now) {
+  bool changed = false;
+  for (const auto& [id, came] : useless.of_connections) {
+    const auto found = links_.find(id);
+    if (found == links_.end()) continue;
+    Link& link = *found->second;
+    if (!FloodGuard::on_datagrams(link.from_anywhere, came.useless, came.brought, now)) continue;
+    log::info("iroh", link.url.to_string() + ": reached by the relay only, because of a flood of useless datagrams");
+    endpoint_.listen_anywhere(id, false);
+    forget_paths(link);
+    changed = true;
+  }
+  if (guard_.on_for_nobody(useless.for_nobody, now)) {
+    log::write(log::Level::warn, "iroh",
+               "a flood of datagrams for nobody at the UDP port: for " +
+                   std::to_string(std::chrono::duration_cast<std::chrono::seconds>(guard_.period()).count()) +
+                   " s only what names a direct path in use is let in");
+  }
+  renew_filter(now, guard_.is_stale(useless.for_nobody, now));
+  return changed;
+}
+
+void IrohTransport::renew_filter(Time now, bool is_stale) {
+  if (!guard_.is_strict(now)) {
+    if (!filter_->names()) return;
+    *filter_ = filter_->all();
+  } else {
+    const std::uint64_t version = endpoint_.names_version() + direct_->names_version();
+    if (filter_->names() && version == filtered_version_ && !is_stale) return;
+    filtered_version_ = version;
+    *filter_ = filter_->only(names_in_use());
+  }
+  udp_->let_in_only(*filter_);
+}
+
+DatagramFilter::Names IrohTransport::names_in_use() const {
+  std::set<Id> chosen;
+  for (const bool used : {true, false}) {
+    for (const auto& [id, link] : links_) {
+      if (chosen.size() >= FloodGuard::kMostPeers) break;
+      if (direct_->route(id).has_value() == used) chosen.insert(id);
+    }
+  }
+  DatagramFilter::Names out;
+  for (const Id id : chosen) {
+    for (const quic::ConnectionName& name : endpoint_.names_from_anywhere(id)) {
+      if (name.view().size() != DatagramFilter::kNameBytes) continue;
+      std::ranges::copy(name.view(), out.at(kQuicShape).emplace_back().begin());
+    }
+  }
+  const auto add = [&](const std::map<DirectPaths::Name, Id>& names, std::size_t shape) {
+    for (const auto& [name, id] : names) {
+      if (chosen.contains(id)) out.at(shape).push_back(name);
+    }
+  };
+  add(direct_->offer_names(), kPingShape);
+  add(direct_->ping_names(), kPongShape);
+  return out;
 }
 
 void IrohTransport::apply_routes() {
@@ -140,6 +217,8 @@ void IrohTransport::forget_paths(const Link& link) {
 /// like what they are compared for.
 void IrohTransport::pump_direct() {
   if (!direct_) return;
+  // The answers to pings must be let in when they come.
+  renew_filter(runtime_.now());
   while (const std::optional<DirectPaths::Packet> packet = direct_->next_packet()) {
     if (packet->to) {
       static_cast<void>(udp_->send(*packet->to, packet->content, packet->content.size()));

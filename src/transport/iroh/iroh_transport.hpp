@@ -18,6 +18,7 @@
 #include "transport/iroh/direct_paths.hpp"
 #include "transport/iroh/endpoint_key.hpp"
 #include "transport/iroh/endpoint_url.hpp"
+#include "transport/iroh/flood_guard.hpp"
 #include "transport/iroh/framing.hpp"
 #include "transport/iroh/registry.hpp"
 #include "transport/iroh/relay_link.hpp"
@@ -57,7 +58,8 @@ namespace kitsune2::iroh {
 ///  T10 With `direct_paths` a preflight says that this node knows direct paths. A peer whose preflight says so, too,
 ///      and that has been heard in a space of ours, is told our addresses in a message that stock nodes skip; of other
 ///      peers no message is taken for such a one. DirectPaths has the rules for what follows. What comes by UDP is
-///      for such a connection or is dropped; nearly all that strangers send, at a glance (DatagramFilter).
+///      for such a connection or is dropped; nearly all that strangers send, at a glance (DatagramFilter). FloodGuard
+///      has the rules for floods with names that this node has told.
 ///  T11 Of a peer that wasted bytes nothing more is read until it has paid for them (P5 of tx5::PermitBank), but for a
 ///      message for which it has a permit. *Rationale*: QUIC's windows then make it wait. Without that, strangers and
 ///      peers that are put aside could send small messages as fast as the line takes them, each of which is decrypted,
@@ -121,6 +123,7 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
     bool knows_direct = false;          ///< the peer's preflight says so
     Bytes offer;                        ///< of our addresses, once they were looked up
     bool offered = false;               ///< it was told; not if too much was waiting
+    FloodGuard::Peer from_anywhere;     ///< what came to the UDP socket under its names
     std::optional<FrameReader> reader;  ///< of the stream that is being read
     enum class Permit { none, asked, granted } permit = Permit::none;
     std::optional<Time> owes_until;  ///< T11: it is in `owing_` with this
@@ -214,6 +217,10 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
   void offer_addresses(const std::shared_ptr<Link>& link);
   void on_direct_offer(const std::shared_ptr<Link>& link, const Bytes& message);
   void on_udp(const UdpAddress& from, ByteView content, std::size_t segment_bytes);
+  /// FloodGuard. Returns whether peers have lost their paths.
+  bool judge(const quic::Endpoint::Useless& useless, Time now);
+  void renew_filter(Time now, bool is_stale = false);
+  DatagramFilter::Names names_in_use() const;
   void apply_routes();
   void pump_direct();
   void forget_paths(const Link& link);
@@ -243,7 +250,9 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
   std::shared_ptr<tx5::PeerAddresses> addresses_ = std::make_shared<tx5::PeerAddresses>();
   std::optional<Datagrams> unsent_;  ///< the relay's socket did not take it
   const std::shared_ptr<UdpBinder> binder_;
-  std::shared_ptr<UdpSocket> udp_;        ///< null: no direct paths
+  std::shared_ptr<UdpSocket> udp_;  ///< null: no direct paths
+  FloodGuard guard_;
+  std::uint64_t filtered_version_ = 0;    ///< of the names that a strict filter has
   std::optional<DatagramFilter> filter_;  ///< exactly with the socket, like
   std::optional<DirectPaths> direct_;
   struct Direct {

@@ -162,6 +162,7 @@ struct Connection::Impl {
   bool finish_noted = false;
 
   LibraryMemory memory;
+  std::uint64_t progress = 0;
   std::size_t received_memory = 0;  ///< of that what was allocated while datagrams were received, less what was freed
   ngtcp2_mem allocator = as_ngtcp2(memory);
   ngtcp2_conn* conn = nullptr;
@@ -300,6 +301,7 @@ void Connection::Impl::set_stream_callbacks(ngtcp2_callbacks& calls) {
   calls.recv_stream_data = [](ngtcp2_conn* its, std::uint32_t flags, std::int64_t id, std::uint64_t,
                               const std::uint8_t* data, std::size_t size, void* user, void*) {
     Impl& me = of(user);
+    me.progress += size;
     Incoming* stream = me.incoming(id);
     if (stream == nullptr || stream->given_up) {
       ngtcp2_conn_extend_max_offset(its, size);
@@ -327,6 +329,7 @@ void Connection::Impl::set_stream_callbacks(ngtcp2_callbacks& calls) {
   calls.acked_stream_data_offset = [](ngtcp2_conn*, std::int64_t id, std::uint64_t offset, std::uint64_t size,
                                       void* user, void*) {
     Impl& me = of(user);
+    me.progress += size;
     if (id == me.sending.id) {
       me.acknowledge(me.sending, offset + size);
     } else if (const auto found = me.lost.find(id); found != me.lost.end()) {
@@ -725,6 +728,7 @@ bool Connection::is_dialled() const { return impl_->dialled; }
 const std::optional<Key>& Connection::peer() const { return impl_->peer; }
 const std::optional<Closed>& Connection::closed() const { return impl_->closed; }
 bool Connection::is_finished(Time now) const { return impl_->over() && now >= impl_->finish_at; }
+std::uint64_t Connection::progress() const { return impl_->progress; }
 std::size_t Connection::library_bytes() const { return impl_->memory.used(); }
 std::size_t Connection::received_library_bytes() const { return impl_->over() ? 0 : impl_->received_memory; }
 

@@ -139,6 +139,8 @@ class Connection {
   /// The peer's key, once it is proven.
   const std::optional<Key>& peer() const;
   const std::optional<Closed>& closed() const;
+  /// Bytes of streams that the peer has brought in order or has acknowledged.
+  std::uint64_t progress() const;
   /// The end has been told to the peer for long enough: the connection may go.
   bool is_finished(Time now) const;
   std::optional<Duration> round_trip() const;

@@ -94,14 +94,18 @@ Endpoint::Receiver Endpoint::receiver_from_anywhere(ByteView datagram) {
   const auto found = names_.find(addressed->name);
   if (found == names_.end()) return {};
   Entry& entry = entries_.at(found->second);
-  const bool may = entry.anywhere && !entry.released && entry.connection->is_open();
-  return may ? Receiver{found->second, &entry} : Receiver();
+  return hears_anywhere(entry) ? Receiver{found->second, &entry} : Receiver();
 }
 
-/// Most datagrams that come together are for one connection: what they have changed is taken in once.
-template <typename Choose>
+bool Endpoint::hears_anywhere(const Entry& entry) {
+  return entry.anywhere && !entry.released && entry.connection->is_open();
+}
+
+/// Most datagrams that come together are for one connection: what they have changed is taken in once. `on_received` is
+/// told what each has brought.
+template <typename Choose, typename OnReceived>
 std::optional<Endpoint::Id> Endpoint::receive_each(ByteView content, std::size_t segment_bytes, Time now,
-                                                   Choose&& choose) {
+                                                   Choose&& choose, OnReceived&& on_received) {
   std::optional<Id> last;
   Receiver before;
   const auto finish = [&] {
@@ -114,7 +118,10 @@ std::optional<Endpoint::Id> Endpoint::receive_each(ByteView content, std::size_t
     const Receiver receiver = choose(datagram);
     if (receiver.id != before.id) finish();
     if (receiver.entry == nullptr) continue;
+    const Connection& connection = *receiver.entry->connection;
+    const std::uint64_t before_it = connection.progress();
     receiver.entry->connection->receive(datagram, now);
+    on_received(receiver, connection.progress() - before_it);
     update_names(receiver.id, *receiver.entry);
     before = receiver;
     last = receiver.id;
@@ -125,11 +132,36 @@ std::optional<Endpoint::Id> Endpoint::receive_each(ByteView content, std::size_t
 }
 
 void Endpoint::receive(const Key& from, ByteView content, std::size_t segment_bytes, Time now) {
-  receive_each(content, segment_bytes, now, [&](ByteView datagram) { return receiver(from, datagram, now); });
+  receive_each(
+      content, segment_bytes, now, [&](ByteView datagram) { return receiver(from, datagram, now); },
+      [](const Receiver&, std::uint64_t) {});
 }
 
 std::optional<Endpoint::Id> Endpoint::receive_from_anywhere(ByteView content, std::size_t segment_bytes, Time now) {
-  return receive_each(content, segment_bytes, now, [&](ByteView datagram) { return receiver_from_anywhere(datagram); });
+  return receive_each(
+      content, segment_bytes, now,
+      [&](ByteView datagram) {
+        const Receiver out = receiver_from_anywhere(datagram);
+        if (out.entry == nullptr) ++for_nobody_;
+        return out;
+      },
+      [&](const Receiver& receiver, std::uint64_t progress) { count(receiver, progress); });
+}
+
+void Endpoint::count(const Receiver& receiver, std::uint64_t progress) {
+  Came& came = receiver.entry->came;
+  came.brought += progress;
+  if (progress == 0 && came.useless++ == 0) with_useless_.push_back(receiver.id);
+}
+
+Endpoint::Useless Endpoint::take_useless() {
+  Useless out;
+  out.for_nobody = std::exchange(for_nobody_, 0);
+  for (const Id id : std::exchange(with_useless_, {})) {
+    const auto found = entries_.find(id);
+    if (found != entries_.end()) out.of_connections.emplace(id, std::exchange(found->second.came, {}));
+  }
+  return out;
 }
 
 void Endpoint::count_library(Entry& entry, std::size_t bytes) {
@@ -146,9 +178,17 @@ void Endpoint::bound_libraries(Time now) {
   }
 }
 
-void Endpoint::listen_anywhere(Id id) {
+void Endpoint::listen_anywhere(Id id, bool on) {
   const auto found = entries_.find(id);
-  if (found != entries_.end()) found->second.anywhere = true;
+  if (found == entries_.end()) return;
+  found->second.anywhere = on;
+  ++names_version_;
+}
+
+std::vector<ConnectionName> Endpoint::names_from_anywhere(Id id) const {
+  const auto found = entries_.find(id);
+  if (found == entries_.end() || !hears_anywhere(found->second)) return {};
+  return found->second.names;
 }
 
 void Endpoint::set_lane(Id id, Lane lane, std::size_t datagram_bytes) {
@@ -171,6 +211,7 @@ void Endpoint::take_turn(Id id, Entry& entry) {
 
 void Endpoint::update_names(Id id, Entry& entry) {
   for (const Connection::NameChange& change : entry.connection->take_name_changes()) {
+    if (entry.anywhere) ++names_version_;
     if (change.added) {
       // A name that another connection has is not taken from it.
       if (names_.emplace(change.name, id).second) entry.names.push_back(change.name);

@@ -82,7 +82,23 @@ class Endpoint {
   std::optional<Id> receive_from_anywhere(ByteView datagram, Time now) {
     return receive_from_anywhere(datagram, kAnySize, now);
   }
-  void listen_anywhere(Id id);
+  /// `on`: from now on, or no more.
+  void listen_anywhere(Id id, bool on = true);
+  /// What came for a connection from senders that nobody knows.
+  struct Came {
+    std::size_t useless = 0;    ///< datagrams after which Connection::progress was as before
+    std::uint64_t brought = 0;  ///< by how much it has grown with the others
+  };
+  struct Useless {
+    std::size_t for_nobody = 0;         ///< datagrams
+    std::map<Id, Came> of_connections;  ///< those of which useless ones came
+  };
+  /// Since the last call; what was brought, since the last one that told of this connection.
+  Useless take_useless();
+  /// The names under which it can be reached from anywhere.
+  std::vector<ConnectionName> names_from_anywhere(Id id) const;
+  /// Grows with each change of those of any connection.
+  std::uint64_t names_version() const { return names_version_; }
   /// Which way the connection sends from now on, and how large its datagrams may be there (at least kLeastDatagram; a
   /// larger one than the configured does not count). At first by the relay, in any size. No-op without it.
   void set_lane(Id id, Lane lane, std::size_t datagram_bytes = kAnySize);
@@ -129,6 +145,7 @@ class Endpoint {
     std::size_t datagram_bytes = kAnySize;
     Time deadline = Time::max();
     std::vector<ConnectionName> names;
+    Came came;                      ///< not told yet
     std::size_t library_bytes = 0;  ///< as counted in that of the endpoint
   };
 
@@ -142,8 +159,11 @@ class Endpoint {
   };
   Receiver receiver(const Key& from, ByteView datagram, Time now);
   Receiver receiver_from_anywhere(ByteView datagram);
-  template <typename Choose>
-  std::optional<Id> receive_each(ByteView content, std::size_t segment_bytes, Time now, Choose&& choose);
+  static bool hears_anywhere(const Entry& entry);
+  template <typename Choose, typename OnReceived>
+  std::optional<Id> receive_each(ByteView content, std::size_t segment_bytes, Time now, Choose&& choose,
+                                 OnReceived&& on_received);
+  void count(const Receiver& receiver, std::uint64_t progress);
   void update_names(Id id, Entry& entry);
   /// Takes in what a call to the connection has changed.
   void update(Id id, Entry& entry, bool changed);
@@ -171,6 +191,9 @@ class Endpoint {
   std::map<Group, Time> openings_of_group_;  ///< P9: the same
   std::function<std::optional<Group>(const Key& peer)> group_of_;
   std::size_t library_bytes_ = 0;
+  std::size_t for_nobody_ = 0;
+  std::vector<Id> with_useless_;
+  std::uint64_t names_version_ = 0;
 };
 
 }  // namespace kitsune2::quic

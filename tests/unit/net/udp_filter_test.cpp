@@ -88,6 +88,55 @@ TEST_F(UdpFilter, MarksDifferAsMuchAsNames) {
   EXPECT_GT(marks.size(), 240U);
 }
 
+TEST_F(UdpFilter, AStrictOneLetsInTheNamesOfItsListAtThePlaceOfTheirShape) {
+  const DatagramFilter all = make();
+  DatagramFilter::Names names;
+  std::vector<Datagram> listed, others;
+  for (std::size_t i = 0; i < 300; ++i) {
+    const DatagramFilter::Shape& shape = all.shapes().at(i % 3);
+    const Datagram datagram = wanted(all, shape, 60);
+    if (i % 2 == 0) {
+      std::copy_n(datagram.begin() + shape.name_at, DatagramFilter::kNameBytes, names.at(i % 3).emplace_back().begin());
+      listed.push_back(datagram);
+    } else {
+      others.push_back(datagram);
+    }
+  }
+  const DatagramFilter strict = all.only(names);
+  for (const Datagram& one : listed) EXPECT_TRUE(strict.lets_in(one));
+  for (const Datagram& one : others) EXPECT_TRUE(all.lets_in(one) && strict.all().lets_in(one) && !strict.lets_in(one));
+  std::swap(names[1], names[2]);
+  std::size_t let_in = 0;
+  for (const Datagram& one : listed) let_in += all.only(names).lets_in(one) ? 1U : 0U;
+  EXPECT_EQ(let_in, 50U) << "those of the first shape";
+}
+
+TEST_F(UdpFilter, TheProgramOfTheSystemFitsAndAgreesForAnyNumberOfNames) {
+  for (const std::size_t count : {0U, 1U, 4U, 5U, 17U, 1000U, 1024U, 3000U}) {
+    const DatagramFilter all = make();
+    DatagramFilter::Names names;
+    std::vector<Datagram> listed;
+    for (std::size_t i = 0; i < count; ++i) {
+      const DatagramFilter::Shape& shape = all.shapes().at(i % 3);
+      listed.push_back(wanted(all, shape, 0));
+      std::copy_n(listed.back().begin() + shape.name_at, DatagramFilter::kNameBytes,
+                  names.at(i % 3).emplace_back().begin());
+    }
+    const DatagramFilter strict = all.only(std::move(names));
+    const auto program = net::program_of(strict);
+    EXPECT_LE(program.size(), 4096U) << "BPF_MAXINSNS";
+    std::size_t let_in = 0;
+    for (std::size_t i = 0; i < 1000 + count; ++i) {
+      Datagram datagram = i < count ? listed[i] : wanted(all, all.shapes().at(i % 3), i % 50);
+      EXPECT_EQ(test::runs_to_accept(program, datagram), strict.lets_in(datagram));
+      let_in += strict.lets_in(datagram) ? 1U : 0U;
+      datagram[random_() % datagram.size()] ^= 1U;
+      if (strict.lets_in(datagram)) EXPECT_TRUE(test::runs_to_accept(program, datagram));
+    }
+    EXPECT_EQ(let_in, std::min(count, DatagramFilter::kMostNames));
+  }
+}
+
 TEST_F(UdpFilter, TheProgramOfTheSystemAgrees) {
   std::size_t let_in = 0;
   for (int round = 0; round < 20; ++round) {

@@ -96,6 +96,15 @@ class IrohDirectTest : public ::testing::Test {
     EXPECT_EQ(b.events.disconnects.back().second, "the node stops");
   }
 
+  /// Sends what a node has sent directly to another one, again and again.
+  void repeat(const Bytes& datagram, const UdpAddress& to, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) {
+      udp_->inject(internet(9), to, datagram);
+      if (i % 1000 == 999) world_.run_for(5ms);
+    }
+    world_.run_for(5ms);
+  }
+
   testing::SimWorld world_{1};
   FakeIrohRelay relay_{world_};
   std::shared_ptr<SimUdp> udp_ = std::make_shared<SimUdp>(world_);
@@ -402,6 +411,105 @@ TEST_F(IrohDirectTest, OnlyOffersOfPeersThatKnowDirectPathsAreKeptFromTheOwner) 
   EXPECT_EQ(heard(*a, 1, 5, true), (std::vector<std::string>{longer, "last"}));
   EXPECT_EQ(heard(*a, 1, 6, false), (std::vector<std::string>{offer.str(), longer, "last"}));
   EXPECT_EQ(heard(*b, 2, 7, true), (std::vector<std::string>{offer.str(), longer, "last"}));
+}
+
+TEST_F(IrohDirectTest, AFloodWithNamesThatAreNotInUseIsKeptOutAndPathsGoOn) {
+  Bytes of_quic, ping;
+  udp_->on_sent = [&](const UdpAddress& from, const UdpAddress& to, const Bytes& datagram) {
+    if (from == lan(3) && to == lan(1)) (is_probe(datagram) ? ping : of_quic) = datagram;
+  };
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)});
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+  auto c = node(3, {lan(3)});
+  ASSERT_TRUE(meet(*a, 1, *c, 3));
+  c->send(url_of(1), "something, so that a name is told");
+  world_.run_for(1s);
+  bool stopped = false;
+  c->transport->stop([&] { stopped = true; });
+  ASSERT_TRUE(until([&] { return stopped && a->events.live.size() == 1; }));
+  world_.run_for(1min);
+  for (const Bytes& datagram : {of_quic, ping}) {
+    ASSERT_FALSE(datagram.empty());
+    repeat(datagram, lan(1), FloodGuard::kMostForNobody + 2000);
+    ASSERT_TRUE(udp_->filters.at(lan(1)).names());
+    udp_->kept_out.clear();
+    repeat(datagram, lan(1), 5000);
+    EXPECT_EQ(udp_->kept_out[lan(1)], 5000U);
+    relayed_ = 0;
+    exchange(*a, 1, *b, 100, [&](std::size_t) { b->send(url_of(1), std::string(5'000, 'y')); });
+    EXPECT_EQ(relayed_, 0U);
+    ASSERT_TRUE(until([&] { return !udp_->filters.at(lan(1)).names(); }, 3min));
+    EXPECT_TRUE(is_direct(*a, 2) && is_direct(*b, 1));
+  }
+}
+
+TEST_F(IrohDirectTest, DuringAFloodANewPeerGetsADirectPathToo) {
+  Bytes of_quic;
+  udp_->on_sent = [&](const UdpAddress& from, const UdpAddress&, const Bytes& datagram) {
+    if (from == lan(3) && !is_probe(datagram)) of_quic = datagram;
+  };
+  const auto a = node(1, {lan(1)});
+  auto c = node(3, {lan(3)});
+  ASSERT_TRUE(meet(*a, 1, *c, 3));
+  c->send(url_of(1), "something, so that a name is told");
+  world_.run_for(1s);
+  c->transport->stop([] {});
+  ASSERT_TRUE(until([&] { return a->events.live.empty(); }));
+  world_.run_for(30s);
+  ASSERT_FALSE(of_quic.empty());
+  repeat(of_quic, lan(1), FloodGuard::kMostForNobody + 2000);
+  ASSERT_TRUE(udp_->filters.at(lan(1)).names());
+  const auto b = node(2, {lan(2)});
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+  EXPECT_TRUE(udp_->filters.at(lan(1)).names()) << "the flood may go on";
+}
+
+TEST_F(IrohDirectTest, APeerUnderWhoseNameAFloodComesIsReachedByTheRelayAndOthersAreNot) {
+  for (const bool by_pings : {false, true}) {
+    SCOPED_TRACE(by_pings);
+    Bytes repeated;
+    udp_->on_sent = [&](const UdpAddress& from, const UdpAddress& to, const Bytes& datagram) {
+      if (from == lan(2) && to == lan(1) && is_probe(datagram) == by_pings) repeated = datagram;
+    };
+    const auto a = node(1, {lan(1)});
+    const auto b = node(2, {lan(2)});
+    const auto c = node(3, {lan(3)});
+    ASSERT_TRUE(meet(*a, 1, *c, 3));
+    ASSERT_TRUE(meet(*a, 1, *b, 2));
+    b->send(url_of(1), "something, so that a name is told");
+    world_.run_for(500ms);
+    std::uint64_t pongs = udp_->sent_to[internet(9)].packets;
+    repeat(repeated, lan(1), FloodGuard::kMostUseless + 2000);
+    EXPECT_FALSE(is_direct(*a, 2));
+    EXPECT_LE(udp_->sent_to[internet(9)].packets - pongs, by_pings ? 100U : 0U);
+    ASSERT_TRUE(until([&] { return !is_direct(*b, 1); }, 10s));
+    exchange(*a, 1, *b, 20, [&](std::size_t i) { b->send(url_of(1), std::to_string(i)); });
+    EXPECT_EQ(b->events.disconnects.size(), 0U);
+    EXPECT_FALSE(is_direct(*a, 2)) << "as long as the connection lives";
+    EXPECT_TRUE(is_direct(*a, 3) && is_direct(*c, 1));
+  }
+}
+
+TEST_F(IrohDirectTest, MuchThatIsLostRepeatedAndOutOfOrderIsNoFlood) {
+  udp_->options.loss = 3;
+  udp_->options.duplication = 20;
+  udp_->options.reorder = 20;
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)});
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+  for (int i = 0; i < 10; ++i) {
+    a->send(url_of(2), std::string(5'000'000, 'x'));
+    b->send(url_of(1), std::string(5'000'000, 'y'));
+    ASSERT_TRUE(until([&] {
+      return b->events.messages[url_of(1)].size() == 3U + static_cast<std::size_t>(i) &&
+             a->events.messages[url_of(2)].size() == 3U + static_cast<std::size_t>(i);
+    }));
+  }
+  // A lost ping may have made them leave the path for a moment; a flood would have for good.
+  udp_->options.loss = 0;
+  EXPECT_TRUE(until([&] { return is_direct(*a, 2) && is_direct(*b, 1); }, 2min));
+  EXPECT_FALSE(udp_->filters.at(lan(1)).names() || udp_->filters.at(lan(2)).names());
 }
 
 TEST_F(IrohDirectTest, AnotherPortIsNotTakenAndTheRelayCarriesEverything) {

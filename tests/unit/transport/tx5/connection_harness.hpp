@@ -9,6 +9,7 @@
 #include "fake_relay.hpp"
 #include "transport/tx5/connection.hpp"
 #include "unit/transport/hex.hpp"
+#include "unit/transport/start.hpp"
 
 namespace kitsune2::tx5 {
 
@@ -25,7 +26,7 @@ inline NodeKey key_of(std::uint8_t fill) {
   return std::move(*NodeKey::from_seed(seed));
 }
 
-inline const Time kStart{seconds(1000)};
+using tests::kStart;
 
 /// One side: the connection, and the other side's view of what it sends.
 class Side {
