@@ -87,7 +87,7 @@ class OffersTwin {
     }
     forget(piece.peer);
     if (!rest_ && serving && now > piece.begun)
-      rest_ = std::min(now + (now - piece.begun) * 2, now + Offers::kLongestRest);
+      rest_ = std::min(now + (now - piece.begun) * 5, now + Offers::kLongestRest);
     return out;
   }
 

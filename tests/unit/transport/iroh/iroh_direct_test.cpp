@@ -487,6 +487,12 @@ TEST_F(IrohDirectTest, APeerUnderWhoseNameAFloodComesIsReachedByTheRelayAndOther
     exchange(*a, 1, *b, 20, [&](std::size_t i) { b->send(url_of(1), std::to_string(i)); });
     EXPECT_EQ(b->events.disconnects.size(), 0U);
     EXPECT_FALSE(is_direct(*a, 2)) << "as long as the connection lives";
+    // What goes on coming has a name that is not in use any more.
+    repeat(repeated, lan(1), FloodGuard::kMostForNobody + 2000);
+    EXPECT_TRUE(udp_->filters.at(lan(1)).names());
+    udp_->kept_out.clear();
+    repeat(repeated, lan(1), 1000);
+    EXPECT_EQ(udp_->kept_out[lan(1)], 1000U);
     EXPECT_TRUE(is_direct(*a, 3) && is_direct(*c, 1));
   }
 }
