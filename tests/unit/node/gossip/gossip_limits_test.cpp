@@ -64,6 +64,18 @@ TEST(GossipLimits, AFloodOfMessagesOfNoRoundIsNotNotedAndCloses) {
   EXPECT_EQ(node.stats().peer_errors, 65U);
 }
 
+TEST(GossipLimits, ThePenaltyOfAStrangerKeepsNobodyElseWaiting) {
+  Net net;
+  GossipNode node(net, "node");
+  node.builder.config.peer_budget.newcomers_burst_ms = 4;
+  node.builder.config.peer_budget.newcomers_ms_per_second = 1;
+  node.quiet();
+  Scripted stray(net, "stray"), honest(net, "honest");
+  for (int i = 0; i < 50; ++i) stray.gossip(node.url, wire::GossipTerminate{Bytes::copy_of("none"), Bytes()});
+  honest.gossip(node.url, initiate("one"));
+  EXPECT_TRUE(honest.next_gossip<wire::GossipAccept>());
+}
+
 /// Stock nodes: one late message in each round of a month.
 TEST(GossipLimits, FaultsOfAnHonestPeerAreForgiven) {
   WithStranger<> both;
@@ -85,13 +97,14 @@ TEST(GossipLimits, WhileNewcomersAreOverTheirBudgetTheirInitiatesAreToldBusy) {
   node.builder.config.peer_budget.newcomers_ms_per_second = 1;
   node.quiet();
   Scripted stray(net, "stray"), honest(net, "honest");
-  stray.gossip(node.url, wire::GossipTerminate{Bytes::copy_of("none"), Bytes()});
+  // 6 ms of work.
+  stray.gossip(node.url, wire::GossipTerminate{Bytes::copy_of("none"), Bytes::copy_of(std::string(6U << 20U, 'x'))});
   honest.gossip(node.url, initiate("one"));
   EXPECT_TRUE(honest.next_gossip<wire::GossipBusy>());
   net.world.run_for(10s);
   honest.gossip(node.url, initiate("two"));
   EXPECT_TRUE(honest.next_gossip<wire::GossipAccept>());
-  EXPECT_EQ(stray.disconnects + honest.disconnects, 0);
+  EXPECT_EQ(honest.disconnects, 0);
 }
 
 TEST(GossipLimits, TenStrangersDoNotHoldAllRoundsAgainstAKnownPeer) {

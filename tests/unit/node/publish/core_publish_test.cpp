@@ -381,9 +381,9 @@ TEST(CorePublish, WhilePeersAreServedTheLookUpOfIdsRests) {
   };
   EXPECT_EQ(pieces_in(false, 10s), 245U) << "all";
   const std::size_t served = pieces_in(true, 1s);
-  EXPECT_GE(served, 30U);
-  EXPECT_LE(served, 36U) << "10 ms of work, 20 ms of rest";
-  EXPECT_EQ(pieces_in(true, 10s), 245U) << "none is lost";
+  EXPECT_GE(served, 15U);
+  EXPECT_LE(served, 18U) << "10 ms of work, 50 ms of rest";
+  EXPECT_EQ(pieces_in(true, 20s), 245U) << "none is lost";
 }
 
 TEST(CorePublish, OfferedOpsHaveABoundInMemoryAndEachPeerAShareOfIt) {
