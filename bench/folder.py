@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """`kitsune2 fetch` of a folder beside `cp -r`, `sync` and `sha256sum` of the same folder, and beside the durable store
-alone with the same bytes in ops of 256 KiB.
+alone with the same bytes in ops of 256 KiB; and the bytes that each makes the system write.
 
 usage: folder.py --program KITSUNE2 --ours TRANSFER --dir DIR [--mib 1024] [--reps 3] [--out results.jsonl]
 The runs take turns. DIR is on the disk to be measured and needs six times the folder's size.
@@ -39,7 +39,9 @@ def timed(command, **more):
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(command, check=True, timeout=MOST_S, stdout=subprocess.PIPE, **more)
     wall, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return {"wall_s": wall, "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}, done.stdout
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    # What the command made the system write to a disk, as write_bytes of /proc/PID/io.
+    return {"wall_s": wall, "cpu_s": cpu, "written": (after.ru_oublock - before.ru_oublock) * 512}, done.stdout
 
 
 def process_cpu(pid):
@@ -87,8 +89,8 @@ def main():
             note("cp + sync + sha256sum", rep, timed(["sh", "-c", script, at("source"), at("copy")])[0])
             shutil.rmtree(at("copy"))
             os.mkdir(at("store"), 0o700)
-            line = json.loads(timed([args.ours, "store", "256", at("data"), str(OP), at("store")])[1])
-            note("store alone", rep, line)
+            whole, told = timed([args.ours, "store", "256", at("data"), str(OP), at("store")])
+            note("store alone", rep, json.loads(told) | {"written": whole["written"]})
             shutil.rmtree(at("store"))
             before = process_cpu(sharer.pid)
             line, _ = timed([args.program, "fetch", link, "--quiet", "--data", at("fetch"), "--out", at("got")])
@@ -100,7 +102,8 @@ def main():
         walls = {side: statistics.median(l["wall_s"] for l in lines if l["side"] == side) for side in dict.fromkeys(l["side"] for l in lines)}
         slower = max(walls["cp + sync + sha256sum"], walls["store alone"])
         for side, wall in walls.items():
-            print(f"{side:24} {wall:8.2f} s {size / wall / 2**20:8.0f} MiB/s")
+            written = statistics.median(l["written"] for l in lines if l["side"] == side) / size
+            print(f"{side:24} {wall:8.2f} s {size / wall / 2**20:8.0f} MiB/s {written:8.2f} bytes written a byte")
         print(f"fetch / the slower of the others: {walls['kitsune2 fetch'] / slower:.2f}  wanted <= 1.3")
     finally:
         if sharer:
