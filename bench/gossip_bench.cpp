@@ -512,7 +512,7 @@ int main(int argc, char** argv) {
     const char* folder = std::getenv("K2_BENCH_DIR");
     const std::string path = std::string(folder != nullptr ? folder : ".") + "/gossip_bench.db";
     if (row == "insert") {
-      for (const char* suffix : {"", "-wal", "-shm", "-lock"}) std::filesystem::remove(path + suffix);
+      for (const char* suffix : {"", "-wal", "-shm", "-data", "-lock"}) std::filesystem::remove(path + suffix);
       Held held(now, path, in_runs);
       held.read();
       const double before = usage().cpu_s;

@@ -20,7 +20,7 @@ using bench::BenchRuntime;
 std::string fresh_path() {
   const char* dir = std::getenv("K2_BENCH_DIR");  // a real disk, not a tmpfs
   const std::string path = std::string(dir != nullptr ? dir : ".") + "/store_bench.db";
-  for (const char* suffix : {"", "-wal", "-shm", "-lock"}) std::filesystem::remove(path + suffix);
+  for (const char* suffix : {"", "-wal", "-shm", "-data", "-lock"}) std::filesystem::remove(path + suffix);
   return path;
 }
 

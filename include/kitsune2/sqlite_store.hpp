@@ -20,9 +20,10 @@ struct SqliteOpStoreOptions {
   /// never split, so a larger single call is one commit.
   std::size_t max_batch_ops = 4096;
   std::uint64_t max_batch_bytes = 64U << 20;
-  /// The largest database file; beyond it writes fail with Errc::disk_full. 0: limited by the disk only. The WAL comes
-  /// in addition: 8 to 16 MiB while commits are small, otherwise about 128 MiB (an eighth of this limit, at least 32
-  /// MiB) and one commit; twice that beside a slow reader, nothing when idle.
+  /// The largest size of the database and of the file of large ops beside it, together; beyond it writes fail
+  /// with Errc::disk_full. 0: limited by the disk only. The WAL comes in addition: 8 to 16 MiB while commits
+  /// are small, otherwise about 128 MiB (an eighth of this limit, at least 32 MiB) and one commit; twice that
+  /// beside a slow reader, nothing when idle.
   std::uint64_t max_database_bytes = 0;
   /// Larger ops are rejected. The default builder sets it to what a message of its transport can carry. A store that
   /// already holds larger ops can be opened all the same.
@@ -40,8 +41,10 @@ struct SqliteOpStoreOptions {
 };
 
 /// Opens a durable store, and creates its file (mode 0600) and schema if there is none. The store is one SQLite
-/// database, in WAL mode with synchronous=FULL and group commit. All stores of the process share a few threads. The
-/// destructor waits until everything that was written is committed.
+/// database, in WAL mode with synchronous=FULL and group commit, and `<path>-data`, which has the bytes of ops
+/// of 16 KiB or more. Programs that do not know this file refuse a database as soon as it has such ops. All
+/// stores of the process share a few threads. The destructor waits until everything that was written is
+/// committed.
 ///
 /// A process may open any number of stores; their files need not all be open. Together with the peer stores they have
 /// half of the descriptors that the soft limit of the process allows (RLIMIT_NOFILE, which is asked when a file is to
@@ -74,9 +77,10 @@ struct SqliteOpStoreInfo {
 /// Errc::corrupt, Errc::unsupported, Errc::io.
 Result<SqliteOpStoreInfo> read_sqlite_op_store_info(const std::string& path);
 
-/// Makes the store in the file `from` the store of `space`, and renames the file to `to`. This is for a space whose id
-/// depends on its ops, so that it is known only when they are stored. When the call returns, the store is durable under
-/// its new name. After an error or a crash `from` still exists, perhaps bound to `space` already.
+/// Makes the store in the file `from` the store of `space`, and renames the file to `to`. This is for a space
+/// whose id depends on its ops, so that it is known only when they are stored. When the call returns, the store
+/// is durable under its new name. After an error or a crash `from` still exists, perhaps bound to `space`
+/// already; after a crash the bytes of its large ops may have the new name already, and then it is refused.
 ///
 /// The file `to` must not exist, and no store may have `from` open; both are Errc::already_exists. Otherwise the errors
 /// are those of open_sqlite_op_store. Blocks; any thread.

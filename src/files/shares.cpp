@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 constexpr std::size_t kMostRoots = 64;
 
 void remove_store(const std::string& path) {
-  for (const char* end : {"", "-wal", "-shm", "-lock"}) ::unlink((path + end).c_str());
+  for (const char* end : {"", "-wal", "-shm", "-data", "-lock"}) ::unlink((path + end).c_str());
 }
 
 Result<void> look_into(const std::string& path, Ed25519LocalAgent& node, HeldShares& out) {

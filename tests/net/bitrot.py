@@ -28,11 +28,11 @@ def text_of(op):
 
 
 def flip(database, *needles):
-    """Turns one bit of each place in the database where one of these bytes are: some are cut by the end of a page, and
-    what was written last is in the WAL, too, while a node runs."""
+    """Turns one bit of each place in the database, or in the file of its large ops, where one of these bytes are: some
+    are cut by the end of a page, and what was written last is in the WAL, too, while a node runs."""
     for needle in needles:
         found = False
-        for part in [database, database + "-wal"]:
+        for part in [database, database + "-wal", database + "-data"]:
             if not os.path.exists(part):
                 continue
             with open(part, "r+b") as file:

@@ -40,20 +40,25 @@ def test(world):
     victim = next(os.path.join(base, name) for base, _, names in os.walk(world.path("from")) for name in names
                   if 200_000 > os.path.getsize(os.path.join(base, name)) > 70_000)
     content = open(victim, "rb").read()
-    at = good.find(content[20_000:20_064])
-    check(at > 0, "the op's bytes were not found in the database")
     with open(path, "wb") as file:
-        file.write(good[:at] + bytes([good[at] ^ 1]) + good[at + 1:])
+        file.write(good)
+    with open(path + "-data", "r+b") as file:
+        large = file.read()
+        at = large.find(content[20_000:20_064])
+        check(at > 0, "the op's bytes were not found beside the database")
+        file.seek(at)
+        file.write(bytes([large[at] ^ 1]))
     shutil.rmtree(world.path("out"))
     done = world.fetch_all(sharer.link)
     equal((done["damaged_ops"], done["fetched_ops"]), (1, 1), "ops")
     same(world.path("from"), world.path("out"))
 
     say("moved away: everything is fetched again")
-    os.rename(path, path + ".damaged")
+    os.rename(path, path + ".damaged")  # its large ops are put aside by themselves
     shutil.rmtree(world.path("out"), ignore_errors=True)
     done = world.fetch_all(sharer.link)
     equal(done["held_before_ops"], 0, "held before")
+    check(os.path.exists(path + "-data.old"), "its large ops are gone")
     same(world.path("from"), world.path("out"))
 
 

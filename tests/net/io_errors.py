@@ -17,8 +17,8 @@ def test(world):
     folder(world.path("from"), 60, 12 << 20)
     relay = slow_relay(world)
 
-    say("share: writes of its WAL fail")
-    bad = Faults(world, ".db-wal")
+    say("share: writes of its large ops fail")
+    bad = Faults(world, ".db-data")
     bad.fail(WRITE, errno.EIO, skip=40)
     proc = world.start("share", "--data", world.path("sharer"), "--relay", relay.url, world.path("from"), env=bad.env)
     say(refused(proc, ".db"))
@@ -27,7 +27,8 @@ def test(world):
     say(f"with a good disk it goes on; {sharer.report['new_ops']} of {sharer.report['ops']} ops were not stored yet")
 
     held = 0
-    for what, mask, part in (("writes of the WAL", WRITE, ".db-wal"), ("syncs of the WAL", SYNC, ".db-wal")):
+    for what, mask, part in (("writes of the WAL", WRITE, ".db-wal"), ("syncs of the WAL", SYNC, ".db-wal"),
+                             ("writes of large ops", WRITE, ".db-data"), ("syncs of large ops", SYNC, ".db-data")):
         say(f"fetch: {what} fail")
         bad = Faults(world, part)
         proc = world.fetch(sharer.link, env=bad.env)

@@ -327,6 +327,23 @@ class Hook:
         self.server.server_close()
 
 
+def ops_in(path, copied_from=None):
+    """(id, bytes) of each op in the database at `path`. Large ops are in a file beside it, or beside `copied_from`."""
+    import contextlib
+    import sqlite3
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
+        if "op_data" not in tables:
+            return  # killed before it had a schema
+        yield from db.execute("SELECT id, coalesce(op.data, op_data.data) AS bytes FROM op LEFT JOIN op_data USING (stored_at)"
+                              " WHERE bytes NOT NULL")
+        if "op_place" in tables:
+            with open((copied_from or path) + "-data", "rb") as large:
+                for op, at, size in db.execute("SELECT id, at, bytes FROM op JOIN op_place USING (stored_at)"):
+                    large.seek(at)
+                    yield op, large.read(size)
+
+
 def main(test):
     """Runs `test(world)`."""
     world = None

@@ -37,7 +37,7 @@ def test(world):
         for op in lost:
             rows = db.execute("SELECT stored_at, size FROM op WHERE id=?", (op,)).fetchall()
             equal(len(rows), 1, "rows of a lost op")
-            db.execute("DELETE FROM op_data WHERE stored_at=?", (rows[0][0],))
+            db.execute("DELETE FROM op_place WHERE stored_at=?", (rows[0][0],))
             db.execute("DELETE FROM op WHERE stored_at=?", (rows[0][0],))
             db.execute("UPDATE totals SET ops=ops-1, bytes=bytes-?", (rows[0][1],))
     os.mkdir(world.path("nothing"))

@@ -131,8 +131,12 @@ def damaged(world, relay):
     name = [n for n in os.listdir(world.path("damaged")) if n.endswith(".db") and ".peers" not in n][0]
     with sqlite3.connect(world.path("damaged", name)) as db:
         (at,) = db.execute("SELECT stored_at FROM op WHERE size=262144 LIMIT 1").fetchone()
-        (data,) = db.execute("SELECT data FROM op_data WHERE stored_at=?", (at,)).fetchone()
-        db.execute("UPDATE op_data SET data=? WHERE stored_at=?", (data[:100] + bytes([data[100] ^ 1]) + data[101:], at))
+        (place,) = db.execute("SELECT at FROM op_place WHERE stored_at=?", (at,)).fetchone()
+    with open(world.path("damaged", name + "-data"), "r+b") as file:
+        file.seek(place + 100)
+        byte = file.read(1)[0]
+        file.seek(place + 100)
+        file.write(bytes([byte ^ 1]))
     os.mkdir(world.path("empty"))
     sharer = world.start("share", "--data", world.path("damaged"), "--relay", relay.url, "--space", "damaged", world.path("empty"))
     sharer.wait_event("online")

@@ -95,7 +95,7 @@ void SimDisk::make_file(const std::string& path) {
 }
 
 void SimDisk::replace_file(const std::string& path) {
-  for (const char* end : {"", "-wal", "-shm"}) {
+  for (const char* end : {"", "-wal", "-shm", "-data"}) {
     files_.erase(path + end);
     removed_.erase(path + end);
   }

@@ -53,6 +53,7 @@ class StoreHistory {
                       .most_read = 1 + pick(60),
                       .caught_up_at_once = 1 + pick(12)};
     }
+    large_bytes_ = pick(4) == 0 ? SIZE_MAX : 1 + pick(pick(2) == 0 ? 300 : 10'000);
     options_.max_batch_ops = 1 + pick(20);
     if (pick(8) == 0) options_.max_pending_write_bytes = 5'000;
     if (pick(8) == 0) options_.max_database_bytes = 120'000 + pick(100'000);
@@ -145,6 +146,7 @@ class StoreHistory {
       const auto errors = disk_.counters().errors;
       auto environment = sim_environment(disk_, *runtime_);
       environment.merge_rules = merge_rules_;
+      environment.least_large_bytes = large_bytes_;
       environment.blocks = blocks_;
       environment.sums_rules = sums_rules_;
       pool_ = sim_pool(*runtime_, idle_);
@@ -448,7 +450,9 @@ class StoreHistory {
   }
 
   void mischief() {
-    switch (pick(20)) {
+    switch (pick(21)) {
+      case 20:
+        return commit_trouble();
       case 17:
       case 18:
       case 19:
@@ -531,6 +535,25 @@ class StoreHistory {
     }
   }
 
+  /// The disk fails in a commit, and the process ends before there is another one: the next start may find the commit
+  /// all the same.
+  void commit_trouble() {
+    disk_.keep_power();
+    disk_.faults = {};
+    settle();
+    if (!ok() || !store_) return;
+    disk_.faults.sync_error = 2;
+    Change change{some_ops(3), {}, {}};
+    std::vector<Bytes> data;
+    for (const auto op : change.ops) data.push_back(ops_[op].op_data);
+    store_->process_incoming_ops(std::move(data), changing<ProcessedOps>(std::move(change)));
+    pass(std::chrono::microseconds(pick(100'000)));
+    if (!ok()) return;
+    disk_.faults = {};
+    crash();
+    start();
+  }
+
   /// Others want the room that the open files of the store take. Then somebody may call it, the disk may fail
   /// meanwhile, or somebody else may look at it.
   void close_for_a_while() {
@@ -571,6 +594,7 @@ class StoreHistory {
     }
     EXPECT_EQ(stats->ops, ops);
     EXPECT_EQ(stats->bytes, bytes);
+    compare_bytes();
     Pairs found;
     for (const auto& [url, op_ids] : *pending) {
       const auto source = static_cast<std::size_t>(std::find(sources_.begin(), sources_.end(), url) - sources_.begin());
@@ -598,6 +622,23 @@ class StoreHistory {
     for (auto& follower : followers_) compare(follower);
     compare_sums();
     if (ok() && keeper_) compare_model();
+  }
+  /// Each op that is held has its bytes. One whose bytes were lost is found only when it is read, and is dropped then.
+  void compare_bytes() {
+    std::vector<std::size_t> held;
+    for (const auto& [number, known] : held_) {
+      if (known == Known::yes) held.push_back(number);
+    }
+    const auto found = ask<std::vector<MetaOp>>([&](auto done) { store_->retrieve_ops(ids(held), 1U << 30U, done); });
+    if (!ok()) return;
+    std::set<OpId> given;
+    for (const auto& op : *found) {
+      EXPECT_EQ(ops_[numbers_.at(op.op_id)].op_data, op.op_data);
+      given.insert(op.op_id);
+    }
+    for (const auto number : held) {
+      EXPECT_TRUE(given.contains(ops_[number].op_id)) << "the bytes of op " << number << " are lost";
+    }
   }
   /// By sector, first unit and length: the XOR of the ids, and their number.
   using Sums = std::map<std::tuple<std::uint32_t, std::int64_t, std::uint32_t>, std::pair<std::string, std::uint64_t>>;
@@ -680,6 +721,7 @@ class StoreHistory {
   const std::shared_ptr<const OpPolicy> policy_;
   SqliteOpStoreOptions options_;
   std::size_t starts_in_tables_ = 0;
+  std::size_t large_bytes_ = SIZE_MAX;
   runs::MergeRules merge_rules_;
   sqlite::SumsRules sums_rules_;
   /// Of all lives of the store, so small that it forgets.

@@ -12,7 +12,10 @@ import os
 import sqlite3
 import sys
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "net"))
+
 import plot
+from k2net import ops_in
 
 COLUMNS = ["t", "who", "life", "rss_kib", "fds", "threads", "cpu_s", "db", "wal", "peers_db", "ops", "bytes", "pending", "heap", "free",
            "sqlite", "fetched", "served", "duplicate", "overdue", "store_failures", "given_up", "rounds", "round_timeouts", "peers",
@@ -37,7 +40,7 @@ WAL = 40 * MIB
 def look_at_store(path, acked):
     """What a stopped node has on disk."""
     with contextlib.closing(sqlite3.connect(path)) as db:
-        rows = db.execute("SELECT id, coalesce(op.data, op_data.data) FROM op LEFT JOIN op_data USING (stored_at)")
+        rows = ops_in(path)
         ids, wrong = set(), 0
         for op, data in rows:
             ids.add(bytes(op))

@@ -215,7 +215,8 @@ class Soak:
             if stats is None or usage is None:
                 raise RuntimeError(f"{node.name} does not answer; see log.txt")
             db = node.database()
-            sizes = [os.path.getsize(p) if os.path.exists(p) else 0 for p in (db, db + "-wal", db[:-3] + ".peers.db")]
+            sizes = [os.path.getsize(p) if os.path.exists(p) else 0 for p in (db, db + "-wal", db[:-3] + ".peers.db", db + "-data")]
+            sizes[0] += sizes.pop()  # both have what is held
             self.row(node.name, node.life, usage, dict(zip(("db", "wal", "peers_db"), sizes)), stats)
         if self.relay and (usage := self.relay.usage()):
             self.row("relay", self.relay_life, usage, {}, {})

@@ -140,6 +140,12 @@ Error error_of(sqlite3* db, const std::string& path, int code) {
   return make_error(errc_of(code, system_errno), std::move(message));
 }
 
+Error error_of_file(const std::string& path, int code, int system_errno) {
+  std::string message = path + ": " + sqlite3_errstr(code);
+  if (system_errno != 0) message += std::string(" (") + std::strerror(system_errno) + ")";
+  return make_error(errc_of(code, system_errno), std::move(message));
+}
+
 // ---------------------------------------------------------------- FileLock
 
 namespace {

@@ -78,6 +78,8 @@ class Use {
 
 /// The last failure on `db` as one of our errors, naming the file.
 Error error_of(sqlite3* db, const std::string& path, int code);
+/// The failure of a VFS on a file. `system_errno`: 0 if it is not known.
+Error error_of_file(const std::string& path, int code, int system_errno);
 
 /// How long to wait for a lock that another program (a backup) holds.
 inline constexpr int kBusyTimeoutMs = 5'000;

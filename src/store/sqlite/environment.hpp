@@ -12,6 +12,7 @@
 #include "store/runs/block_cache.hpp"
 #include "store/runs/merge.hpp"
 #include "store/sqlite/kept_sums.hpp"
+#include "store/sqlite/op_schema.hpp"
 
 namespace kitsune2::sqlite {
 
@@ -56,6 +57,8 @@ struct Environment {
   runs::MergeRules merge_rules = {};
   /// Blocks of these that the stores keep. Null: none.
   std::shared_ptr<runs::BlockCache> blocks = nullptr;
+  /// Ops with at least so many bytes are large.
+  std::size_t least_large_bytes = kLeastLargeBytes;
   /// When op stores write their sums for a DHT model.
   SumsRules sums_rules = {};
   /// Those that share room for open files. Null: such stores have them open until they end.

@@ -39,6 +39,8 @@ class Call {
 
   std::size_t ops() const { return ops_; }
   std::uint64_t bytes() const { return bytes_; }
+  /// The bytes of the largest op that it stores.
+  virtual std::size_t largest_op() const { return 0; }
 
  private:
   std::size_t ops_;
@@ -163,9 +165,14 @@ struct Stored {
 template <class Work>
 class StoringCall final : public Call<OpWriter> {
  public:
-  StoringCall(std::size_t ops, std::uint64_t bytes, Work work, Handler<ProcessedOps> done,
+  StoringCall(std::size_t ops, std::uint64_t bytes, std::size_t largest_op, Work work, Handler<ProcessedOps> done,
               const Subscribers<OpStoreEvents>& events, Fingerprints& prints)
-      : Call<OpWriter>(ops, bytes), work_(std::move(work)), done_(std::move(done)), events_(events), prints_(prints) {}
+      : Call<OpWriter>(ops, bytes),
+        largest_op_(largest_op),
+        work_(std::move(work)),
+        done_(std::move(done)),
+        events_(events),
+        prints_(prints) {}
 
   Result<void> run(OpWriter& db) override {
     result_.emplace(work_(db));
@@ -187,8 +194,10 @@ class StoringCall final : public Call<OpWriter> {
     if (*result_) return done_(std::move((*result_)->outcome));
     done_(result_->error());
   }
+  std::size_t largest_op() const override { return largest_op_; }
 
  private:
+  const std::size_t largest_op_;
   Work work_;
   Handler<ProcessedOps> done_;
   const Subscribers<OpStoreEvents>& events_;

@@ -34,7 +34,14 @@ class Check {
  public:
   Check(Connection connection, int version, const OpPolicy& policy, const SqliteCheckOptions& options,
         const runs::MergeRules& rules)
-      : connection_(std::move(connection)), policy_(policy), options_(options), rules_(rules), version_(version) {}
+      : large_(connection.path(), nullptr),
+        connection_(std::move(connection)),
+        policy_(policy),
+        options_(options),
+        rules_(rules),
+        version_(version) {
+    large_.may_be_missing();
+  }
 
   /// Whether the owner has converted the store meanwhile.
   bool is_of_another_version() {
@@ -63,6 +70,7 @@ class Check {
 
  private:
   Result<void> prepare() {
+    if (auto ok = sqlite::add_large_function(connection_, large_); !ok) return ok;
     if (has_runs()) {
       auto runs = sqlite::RunsIndex::make(connection_, &policy_, false, {rules_});
       if (!runs) return runs.error();
@@ -76,6 +84,20 @@ class Check {
     const std::string row = std::string("SELECT stored_at, loc, id, created_at, size, ") +
                             sqlite::data_column(version_) + (sqlite::has_runs(version_) ? ", data IS NULL" : ", 1") +
                             " FROM op";
+    const std::string within = " WHERE stored_at>?1 AND stored_at<=?2";
+    const auto count_in = [&](const char* table) {
+      return std::string("(SELECT count(*) FROM ") + table + within + ")";
+    };
+    const auto orphans_in = [&](const std::string& table, const char* bytes) {
+      return "SELECT stored_at, " + std::string(bytes) + " FROM " + table + within +
+             " AND NOT EXISTS (SELECT 1 FROM op WHERE op.stored_at=" + table + ".stored_at)";
+    };
+    std::string count = "SELECT " + count_in("op_data");
+    std::string orphans = orphans_in("op_data", "length(data)");
+    if (sqlite::has_large(version_)) {
+      count += "+" + count_in("op_place");
+      orphans += " UNION ALL " + orphans_in("op_place", "bytes");
+    }
     const std::string rows = row + " WHERE stored_at>?1 ORDER BY stored_at";
     const std::string row_at = row + " WHERE stored_at=?1";
     Statement listed;
@@ -83,10 +105,8 @@ class Check {
         {&rows_, rows.c_str()},
         {&row_at_, row_at.c_str()},
         {&listed, sqlite::RunsCheck::kRows},
-        {&count_data_, "SELECT count(*) FROM op_data WHERE stored_at>?1 AND stored_at<=?2"},
-        {&orphans_,
-         "SELECT op_data.stored_at, length(data) FROM op_data WHERE stored_at>?1 AND stored_at<=?2"
-         " AND NOT EXISTS (SELECT 1 FROM op WHERE op.stored_at=op_data.stored_at)"},
+        {&count_data_, count.c_str()},
+        {&orphans_, orphans.c_str()},
         {&counted_, has_runs() ? "SELECT count(*), coalesce(sum(size), 0) FROM op"
                                : "SELECT count(*), coalesce(sum(size), 0) FROM op INDEXED BY op_by_time"},
         {&totals_, "SELECT ops, bytes FROM totals"},
@@ -383,6 +403,7 @@ class Check {
     }
   }
 
+  sqlite::SegmentFile large_;  ///< destroyed after the connection
   Connection connection_;
   const OpPolicy& policy_;
   const SqliteCheckOptions& options_;
@@ -452,7 +473,7 @@ Result<SqliteRepairReport> repair_sqlite_op_store(const std::string& path, const
   if (info->policy != policy.name()) return other_policy(path, *info, policy);
   const auto lock = sqlite::FileLock::take(path);
   if (!lock) return lock.error();
-  auto writer = sqlite::OpWriter::open(path, {.policy = &policy});
+  auto writer = sqlite::OpWriter::open(path, {.policy = &policy, .large_may_be_missing = true});
   if (!writer) return writer.error();
   SqliteRepairReport report;
   std::size_t next = 0;

@@ -17,6 +17,8 @@
 #include "store/sqlite/kept_sums.hpp"
 #include "store/sqlite/op_schema.hpp"
 #include "store/sqlite/runs_index.hpp"
+#include "store/sqlite/segment_file.hpp"
+#include "store/sqlite/segment_space.hpp"
 #include "store/stored_clock.hpp"
 
 namespace kitsune2::sqlite {
@@ -32,6 +34,8 @@ struct OpFileOptions {
   std::shared_ptr<runs::BlockCache> blocks = nullptr;  ///< of the indexes; null: none are kept
   std::shared_ptr<runs::RunShelf> shelf = nullptr;     ///< of the store, for its readers
   SumsRules sums_rules = {};
+  std::size_t least_large_bytes = kLeastLargeBytes;
+  bool large_may_be_missing = false;  ///< the file of large ops: then an empty one is made
 };
 
 /// An entry, or what an index says about one, that is wrong.
@@ -60,6 +64,9 @@ class OpWriter {
   /// Records what the store is for, or checks it. Errc::already_exists names both if it is for something else.
   Result<void> bind_to(const SpaceId& space, std::string_view policy);
 
+  /// Before the transaction in which an op of so many bytes is to be stored, if it is the largest one. The first large
+  /// op has the file changed to version 5; if that fails, the ops are stored as in version 2.
+  void expect_large(std::size_t bytes);
   Result<void> begin();
   Result<void> commit();
   void roll_back();
@@ -121,7 +128,7 @@ class OpWriter {
   /// The version of the schema.
   int version() const { return version_; }
   /// Whether the file is on its way from version 1 to 2.
-  bool is_converting() const { return has_runs(version_) && version_ != kRunsFormat.version; }
+  bool is_converting() const { return has_runs(version_) && version_ != kRunsFormat.version && !has_large(version_); }
   /// The next piece of that way, in a transaction of its own; `ops` as above. In version 1 it starts. The old indexes
   /// answer until the runs have all ops; then they are removed, one a piece. After a failure nothing has changed.
   Result<void> convert(std::size_t ops = 0);
@@ -177,6 +184,12 @@ class OpWriter {
   Result<void> prepare_index();
   Result<void> load_index();
   Result<void> take_version(int version);
+  Result<void> open_large(const OpFileOptions& options);
+  Result<void> store_large(std::int64_t stored_at, ByteView op);
+  Result<void> sync_large();
+  void end_large(bool is_committed);
+  Result<void> check_room_for(std::uint64_t bytes);
+  Result<void> limit_database();
   /// Whether the indexes are SQLite's.
   bool has_tables() const { return !answers_from_runs(version_); }
   /// A row of the pending table, without the ids that are dropped from it.
@@ -215,6 +228,8 @@ class OpWriter {
   Result<bool> mend(std::int64_t stored_at, const OpRecord& entry, bool is_right, const OpPolicy& policy,
                     Examined& out);
   Result<void> remove(std::int64_t stored_at);
+  Result<void> remove_data(std::int64_t stored_at);
+  Result<void> move_data(std::int64_t stored_at, std::int64_t to);
   Result<void> start_runs_anew();
   /// SQLite writes nothing more in a transaction that has met a damaged page.
   Result<void> begin_again() {
@@ -259,7 +274,12 @@ class OpWriter {
   int tended_at_ = 0;                ///< how many it had when it was copied last
   int largest_commit_ = 0;           ///< since then, in frames
   bool large_cache_ = false;
-  std::unique_ptr<GatherVfs> vfs_;  ///< destroyed after the connection
+  std::unique_ptr<GatherVfs> vfs_;      ///< destroyed after the connection
+  std::unique_ptr<SegmentFile> large_;  ///< likewise
+  SegmentSpace large_space_;
+  std::size_t least_large_bytes_ = 0;
+  std::uint64_t most_bytes_ = 0;  ///< of the database and the file of large ops together; 0: no limit
+  std::uint64_t page_bytes_ = 0;
   Connection connection_;
   int version_ = 0;  ///< of the schema
   const OpPolicy* policy_ = nullptr;
@@ -274,6 +294,7 @@ class OpWriter {
   Statement op_at_, data_at_, stray_data_, remove_op_, remove_data_, set_entry_, move_entry_, move_data_;
   Statement get_sums_, put_sums_, remove_sums_, remove_old_sums_, last_op_, ops_between_;
   Statement begin_, commit_;
+  Statement insert_place_, remove_place_, move_place_, page_count_;       ///< of version 5
   boost::unordered_flat_map<Url, std::int64_t, std::hash<Url>> sources_;  ///< those used lately
   boost::unordered_flat_map<std::int64_t, RequestRows> requests_;         ///< by source
   std::size_t requests_known_ = 0;                                        ///< in all of them
@@ -343,6 +364,7 @@ class OpReader {
   /// Reads the bytes of `out`, which are at `places`, and removes damaged ops from it.
   Result<void> read_data(std::span<const Place> places, std::uint64_t max_bytes, std::vector<MetaOp>& out);
   Result<bool> read_alone(const Place& place, MetaOp& op);
+  Result<std::optional<Bytes>> read_large(const Place& place, BlobReader& blobs);
   bool is_intact(const Place& place, const MetaOp& op, ByteView bytes);
   Result<void> compare_entry(const Place& place, ByteView op_id);
   bool is_plausible(const IndexedOp& op);
@@ -351,6 +373,7 @@ class OpReader {
   /// The estimated number of ops in `arc`, if ids are evenly spread.
   Result<std::uint64_t> ops_in(const DhtArc& arc);
 
+  std::unique_ptr<SegmentFile> large_;  ///< destroyed after the connection
   Connection connection_;
   const OpPolicy* policy_ = nullptr;
   RunsShared shared_;
@@ -362,6 +385,7 @@ class OpReader {
   Statement by_stored_, count_since_;
   Statement slice_count_, slice_, slices_;
   Statement pending_from_, meta_, user_version_;
+  Statement place_;  ///< in version 5
 };
 
 }  // namespace kitsune2::sqlite

@@ -9,6 +9,7 @@
 
 #include "kitsune2/sqlite_store.hpp"
 #include "store/sqlite/op_schema.hpp"
+#include "store/sqlite/segment_file.hpp"
 
 namespace kitsune2 {
 namespace {
@@ -39,6 +40,28 @@ Result<void> rebind(const std::string& path, const SpaceId& space) {
   return {};
 }
 
+Result<void> sync_folder_of(const std::string& path) {
+  const auto parent = std::filesystem::path(path).parent_path().string();
+  const int dir = ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (dir < 0) return file_error(parent);
+  const bool synced = ::fsync(dir) == 0;
+  const auto fault = file_error(parent);
+  ::close(dir);
+  if (!synced) return fault;
+  return {};
+}
+
+/// Errc::already_exists: there is a file `to`.
+Result<void> rename_new(const std::string& from, const std::string& to) {
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return {};
+  if (errno == EEXIST) return make_error(Errc::already_exists, to + ": there is a store already");
+  if (errno != EINVAL && errno != ENOSYS) return file_error(to);
+  // The file system cannot do it in one step. Both names belong to this process alone, by their locks.
+  if (::access(to.c_str(), F_OK) == 0) return make_error(Errc::already_exists, to + ": there is a store already");
+  if (::rename(from.c_str(), to.c_str()) != 0) return file_error(to);
+  return {};
+}
+
 }  // namespace
 
 Result<void> move_sqlite_op_store(const std::string& from, const std::string& to, const SpaceId& space) {
@@ -51,23 +74,22 @@ Result<void> move_sqlite_op_store(const std::string& from, const std::string& to
   if (::stat((from + "-wal").c_str(), &wal) == 0 && wal.st_size > 0) {
     return make_error(Errc::io, from + ": another program has it open");
   }
-  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) != 0) {
-    if (errno == EEXIST) return make_error(Errc::already_exists, to + ": there is a store already");
-    if (errno != EINVAL && errno != ENOSYS) return file_error(to);
-    // The file system cannot do it in one step. Both names belong to this process alone, by their locks.
-    if (::access(to.c_str(), F_OK) == 0) return make_error(Errc::already_exists, to + ": there is a store already");
-    if (::rename(from.c_str(), to.c_str()) != 0) return file_error(to);
+  // The large ops first: a database never gets its last name without them. What has their new name without a database
+  // is of a move that a crash has cut off.
+  if (::access(to.c_str(), F_OK) == 0) return make_error(Errc::already_exists, to + ": there is a store already");
+  const std::string large_from = sqlite::SegmentFile::path_of(from), large_to = sqlite::SegmentFile::path_of(to);
+  const bool has_large = ::access(large_from.c_str(), F_OK) == 0;
+  if (has_large) {
+    if (::rename(large_from.c_str(), large_to.c_str()) != 0) return file_error(large_to);
+    if (auto ok = sync_folder_of(to); !ok) return ok;
+  }
+  if (auto ok = rename_new(from, to); !ok) {
+    if (has_large) static_cast<void>(::rename(large_to.c_str(), large_from.c_str()));
+    return ok;
   }
   ::unlink((from + "-wal").c_str());
   ::unlink((from + "-shm").c_str());
-  const auto parent = std::filesystem::path(to).parent_path().string();
-  const int dir = ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (dir < 0) return file_error(parent);
-  const bool synced = ::fsync(dir) == 0;
-  const auto fault = file_error(parent);
-  ::close(dir);
-  if (!synced) return fault;
-  return {};
+  return sync_folder_of(to);
 }
 
 Result<std::vector<SqliteStoredOp>> read_sqlite_ops_of_size(const std::string& path, std::uint64_t size,
@@ -79,6 +101,8 @@ Result<std::vector<SqliteStoredOp>> read_sqlite_ops_of_size(const std::string& p
   if (!connection) return connection.error();
   const auto version = sqlite::open_op_format(*connection, nullptr);
   if (!version) return version.error();
+  sqlite::SegmentFile large(path, nullptr);
+  if (auto ok = sqlite::add_large_function(*connection, large); !ok) return ok.error();
   const std::string data = sqlite::data_column(*version);
   auto find =
       connection->prepare("SELECT stored_at, id, " + data + " AS bytes FROM op WHERE size=?1 AND bytes NOT NULL" +

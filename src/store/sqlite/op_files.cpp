@@ -15,6 +15,7 @@ OpFiles::OpFiles(const Environment& environment, const OpPolicy& policy, const S
       merge_rules_(environment.merge_rules),
       blocks_(environment.blocks),
       sums_rules_(environment.sums_rules),
+      least_large_bytes_(environment.least_large_bytes),
       policy_(policy),
       space_(space),
       path_(std::move(path)),
@@ -39,7 +40,8 @@ Result<void> OpFiles::open_connections(const Format* for_new) {
                                          .merge_rules = merge_rules_,
                                          .blocks = blocks_,
                                          .shelf = shelf,
-                                         .sums_rules = sums_rules_});
+                                         .sums_rules = sums_rules_,
+                                         .least_large_bytes = least_large_bytes_});
     if (!opened) return opened.error();
     writer = std::move(*opened);
     if (for_new != nullptr) {

@@ -61,6 +61,7 @@ class OpFiles {
   const runs::MergeRules merge_rules_;
   const std::shared_ptr<runs::BlockCache> blocks_;
   const SumsRules sums_rules_;
+  const std::size_t least_large_bytes_;
   const OpPolicy& policy_;
   const SpaceId space_;
   const std::string path_;

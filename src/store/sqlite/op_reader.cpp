@@ -69,16 +69,6 @@ class Walk {
 };
 
 constexpr std::size_t kLargeOp = 64U << 10;
-/// Straight into the memory of the message. nullopt: there is no blob of this size.
-Result<std::optional<Bytes>> read_large(BlobReader& blobs, std::int64_t row, std::size_t size) {
-  const auto there = blobs.seek(row);
-  if (!there) return there.error();
-  if (*there != size) return std::optional<Bytes>();
-  auto storage = make_buffer(size);
-  if (auto ok = blobs.read(storage.get()); !ok) return ok.error();
-  const ByteView view{storage.get(), size};
-  return std::optional(Bytes::share(std::move(storage), view));
-}
 
 /// Copies of small blobs, which share buffers: they are sent together, most likely.
 class Copies {
@@ -161,17 +151,22 @@ bool is_stopped(const std::stop_token& stop, std::size_t rows) { return rows % 2
 
 class OpReader::Snapshot {
  public:
-  explicit Snapshot(OpReader& reader) : connection_(reader.connection_), started_(connection_.run("BEGIN")) {
+  explicit Snapshot(OpReader& reader)
+      : connection_(reader.connection_), large_(*reader.large_), started_(connection_.run("BEGIN")) {
     if (started_) started_ = reader.follow_version();
     if (started_) started_ = reader.index_->refresh();
   }
-  ~Snapshot() { connection_.roll_back(); }
+  ~Snapshot() {
+    connection_.roll_back();
+    large_.close();
+  }
   Snapshot(const Snapshot&) = delete;
   Snapshot& operator=(const Snapshot&) = delete;
   const Result<void>& started() const { return started_; }
 
  private:
   Connection& connection_;
+  SegmentFile& large_;
   Result<void> started_;
 };
 
@@ -183,6 +178,8 @@ Result<OpReader> OpReader::open(const std::string& path, bool read_only, const c
   out.connection_ = std::move(*connection);
   out.policy_ = policy;
   out.shared_ = runs;
+  out.large_ = std::make_unique<SegmentFile>(path, vfs);
+  if (auto ok = add_large_function(out.connection_, *out.large_); !ok) return ok.error();
   const auto version = open_op_format(out.connection_, nullptr);
   if (!version) return version.error();
   out.version_ = *version;
@@ -223,8 +220,10 @@ Result<void> OpReader::prepare() {
        " WHERE pending.seq>?1 ORDER BY pending.seq"},
       {&meta_, "SELECT value FROM meta WHERE key=?1"},
       {&user_version_, "PRAGMA user_version"},
+      {&place_, "SELECT at, bytes FROM op_place WHERE stored_at=?1"},
   };
   for (const auto& [statement, sql] : all) {
+    if (statement == &place_ && !has_large(version_)) continue;
     auto prepared = connection_.prepare(sql);
     if (!prepared) return prepared.error();
     *statement = std::move(*prepared);
@@ -232,9 +231,9 @@ Result<void> OpReader::prepare() {
   return {};
 }
 
-/// A file of version 1 is converted while it is read.
+/// A file of version 1 is converted while it is read, and one of version 2 gets its first large op.
 Result<void> OpReader::follow_version() {
-  if (version_ == kRunsFormat.version) return {};
+  if (has_large(version_)) return {};
   int version = 0;
   {
     const Use use(user_version_);
@@ -242,7 +241,7 @@ Result<void> OpReader::follow_version() {
     version = static_cast<int>(use->int64(0));
   }
   if (version == version_) return {};
-  if (version < 1 || version > kConvertedFormat.version) {
+  if (version < 1 || version > kLargeFormat.version) {
     return make_error(Errc::unsupported,
                       connection_.path() + ": another program has made it version " + std::to_string(version));
   }
@@ -359,6 +358,39 @@ Result<bool> OpReader::read_alone(const Place& place, MetaOp& op) {
   return true;
 }
 
+/// Straight into the memory of the message. nullopt: there are no bytes of this size.
+Result<std::optional<Bytes>> OpReader::read_large(const Place& place, BlobReader& blobs) {
+  const auto size = static_cast<std::size_t>(place.size);
+  std::optional<std::uint64_t> at;  // in the file of large ops
+  if (has_large(version_)) {
+    const Use use(place_);
+    const int rc = use->bind(1, place.stored_at).step();
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
+    if (rc == SQLITE_ROW && (use->int64(0) < 0 || use->int64(1) != static_cast<std::int64_t>(size))) {
+      return std::optional<Bytes>();
+    }
+    if (rc == SQLITE_ROW) at = static_cast<std::uint64_t>(use->int64(0));
+  }
+  const auto there = at ? large_->has(*at, size) : Result<bool>(true);
+  if (!there) return there.error();
+  if (!*there) return std::optional<Bytes>();
+  if (!at) {
+    const auto found = blobs.seek(place.stored_at);
+    if (!found) return found.error();
+    if (*found != size) return std::optional<Bytes>();
+  }
+  auto storage = make_buffer(size);
+  if (at) {
+    const auto read = large_->read(*at, storage.get(), size);
+    if (!read) return read.error();
+    if (!*read) return std::optional<Bytes>();
+  } else if (auto ok = blobs.read(storage.get()); !ok) {
+    return ok.error();
+  }
+  const ByteView view{storage.get(), size};
+  return std::optional(Bytes::share(std::move(storage), view));
+}
+
 /// Those that have bytes already were read when they were found.
 Result<void> OpReader::read_data(std::span<const Place> places, std::uint64_t max_bytes, std::vector<MetaOp>& out) {
   std::size_t small_bytes = 0;
@@ -396,7 +428,7 @@ Result<void> OpReader::read_data(std::span<const Place> places, std::uint64_t ma
     if (place.size >= kLargeOp) {
       std::optional<Bytes> data;
       if (is_size(static_cast<std::int64_t>(place.size))) {
-        auto large = read_large(blobs, place.stored_at, place.size);
+        auto large = read_large(place, blobs);
         if (!large) return large.error();
         data = std::move(*large);
       }

@@ -29,6 +29,10 @@ namespace kitsune2::sqlite {
   "CREATE TABLE slot(n INTEGER PRIMARY KEY, data BLOB NOT NULL);"                    \
   "CREATE TABLE manifest(one INTEGER PRIMARY KEY CHECK(one=1), data BLOB NOT NULL);" \
   "CREATE TABLE dropped(seq INTEGER PRIMARY KEY, stored_at INTEGER NOT NULL);"
+// The index tells the end of what is named.
+#define K2_LARGE_TABLES                                                                                \
+  "CREATE TABLE op_place(stored_at INTEGER PRIMARY KEY, at INTEGER NOT NULL, bytes INTEGER NOT NULL);" \
+  "CREATE INDEX op_place_by_at ON op_place(at);"
 
 /// Version 1: the indexes are SQLite's.
 inline constexpr Format kTablesFormat{
@@ -50,13 +54,21 @@ inline constexpr Format kConvertingFormat{0x6b326f70, 3, "op store",
 inline constexpr Format kConvertedFormat{0x6b326f70, 4, "op store",
                                          K2_OP_STORE_TABLES K2_OP_WITH_DATA K2_OP_BY_TIME K2_RUNS_TABLES};
 
+/// Version 2 with large ops, whose bytes are in a file beside the database: at `at` there are `bytes` of them.
+inline constexpr Format kLargeFormat{0x6b326f70, 5, "op store",
+                                     K2_OP_STORE_TABLES K2_OP_WITH_DATA K2_RUNS_TABLES K2_LARGE_TABLES};
+
 /// From version 1 to 3. The bytes of the ops that are there stay in op_data.
 inline constexpr const char* kStartConversion =
     "ALTER TABLE op ADD COLUMN data BLOB;" K2_RUNS_TABLES "PRAGMA user_version=3;";
 /// From 3 to 4, and from 4 to 2.
 inline constexpr const char* kSwitchToRuns = "DROP INDEX op_by_loc;PRAGMA user_version=4;";
 inline constexpr const char* kEndConversion = "DROP INDEX op_by_time;PRAGMA user_version=2;";
+/// From 2 to 5, before the first large op is stored. So stores of small ops can still be opened by programs that know
+/// version 2 only.
+inline constexpr const char* kStartLarge = K2_LARGE_TABLES "PRAGMA user_version=5;";
 
+#undef K2_LARGE_TABLES
 #undef K2_OP_STORE_TABLES
 #undef K2_OP_BY_LOC
 #undef K2_OP_BY_TIME
@@ -66,8 +78,9 @@ inline constexpr const char* kEndConversion = "DROP INDEX op_by_time;PRAGMA user
 inline bool has_runs(int version) { return version != kTablesFormat.version; }
 /// Whether runs are complete and asked, and not SQLite's indexes.
 inline bool answers_from_runs(int version) {
-  return version == kRunsFormat.version || version == kConvertedFormat.version;
+  return version == kRunsFormat.version || version == kConvertedFormat.version || version == kLargeFormat.version;
 }
+inline bool has_large(int version) { return version == kLargeFormat.version; }
 
 /// Opens a file of any version, or makes a new one in `for_new`; null: there must be one. Returns the version.
 /// Errors: as open_format.
@@ -76,8 +89,8 @@ inline Result<int> open_op_format(Connection& connection, const Format* for_new)
   if (!version) return version.error();
   const bool may_create = *version == 0 && for_new != nullptr;
   // A later version is refused by the latest one, which names what is known.
-  const Format* format = *version > kConvertedFormat.version ? &kConvertedFormat : &kTablesFormat;
-  for (const Format* known : {&kRunsFormat, &kConvertingFormat, &kConvertedFormat}) {
+  const Format* format = *version > kLargeFormat.version ? &kLargeFormat : &kTablesFormat;
+  for (const Format* known : {&kRunsFormat, &kConvertingFormat, &kConvertedFormat, &kLargeFormat}) {
     if (*version == known->version) format = known;
   }
   if (may_create) format = for_new;
@@ -85,8 +98,12 @@ inline Result<int> open_op_format(Connection& connection, const Format* for_new)
   return format->version;
 }
 
-/// The bytes of an op of the table `op`: an expression.
+/// The bytes of an op of the table `op`: an expression. With large ops it needs the function `k2_large`.
 inline const char* data_column(int version) {
+  if (has_large(version)) {
+    return "coalesce(data, (SELECT k2_large(at, bytes) FROM op_place WHERE op_place.stored_at=op.stored_at),"
+           " (SELECT data FROM op_data WHERE op_data.stored_at=op.stored_at))";
+  }
   return !has_runs(version) ? "(SELECT data FROM op_data WHERE op_data.stored_at=op.stored_at)"
                             : "coalesce(data, (SELECT data FROM op_data WHERE op_data.stored_at=op.stored_at))";
 }
@@ -94,6 +111,9 @@ inline const char* data_column(int version) {
 /// Ops of version 2 with more bytes have them in op_data. *Rationale*: a quarter of a page; they leave the scans of
 /// `op`, and no row needs a page of its own beside the tree.
 inline constexpr std::size_t kMostBytesInRow = 4'096;
+/// Ops of version 2 or 5 with at least so many bytes have them in the file of large ops
+/// (docs/decisions/0071-large-ops-once.md has the figures).
+inline constexpr std::size_t kLeastLargeBytes = 16U << 10;
 
 /// A row of `pending` holds up to this many ids, or bytes.
 inline constexpr std::size_t kIdsPerPendingRow = 1024;

@@ -99,10 +99,14 @@ class SqliteOpStore final : public OpStore, private StorePool::Member {
 
   void process_incoming_ops(std::vector<Bytes> ops, Handler<ProcessedOps> done) override {
     std::uint64_t bytes = 64;
-    for (const Bytes& op : ops) bytes += 64 + op.size();
+    std::size_t largest = 0;
+    for (const Bytes& op : ops) {
+      bytes += 64 + op.size();
+      largest = std::max(largest, op.size());
+    }
     const std::size_t count = ops.size();
     store(
-        count, bytes,
+        count, bytes, largest,
         [this, ops = std::move(ops)](OpWriter& db) -> Result<Stored> {
           Stored result;
           auto& [out, records, prints] = result;
@@ -132,10 +136,14 @@ class SqliteOpStore final : public OpStore, private StorePool::Member {
 
   void store_described_ops(std::vector<std::pair<OpDescription, Bytes>> ops, Handler<ProcessedOps> done) override {
     std::uint64_t bytes = 64;
-    for (const auto& [description, op] : ops) bytes += 64 + description.op_id.size() + op.size();
+    std::size_t largest = 0;
+    for (const auto& [description, op] : ops) {
+      bytes += 64 + description.op_id.size() + op.size();
+      largest = std::max(largest, op.size());
+    }
     const std::size_t count = ops.size();
     store(
-        count, bytes,
+        count, bytes, largest,
         [this, ops = std::move(ops)](OpWriter& db) -> Result<Stored> {
           Stored result;
           auto& [out, records, prints] = result;
@@ -409,11 +417,12 @@ class SqliteOpStore final : public OpStore, private StorePool::Member {
     enqueue<T>(writes_, *write_worker_, ops, bytes, std::move(work), std::move(done), "the store's writer");
   }
   template <class Work>
-  void store(std::size_t ops, std::uint64_t bytes, Work work, Handler<ProcessedOps> done) {
+  void store(std::size_t ops, std::uint64_t bytes, std::size_t largest, Work work, Handler<ProcessedOps> done) {
     if (!may_write(done)) return;
-    push<OpWriter>(writes_, *write_worker_,
-                   std::make_shared<StoringCall<Work>>(ops, bytes, std::move(work), std::move(done), events_, prints_),
-                   "the store's writer");
+    push<OpWriter>(
+        writes_, *write_worker_,
+        std::make_shared<StoringCall<Work>>(ops, bytes, largest, std::move(work), std::move(done), events_, prints_),
+        "the store's writer");
   }
   template <class T, class Work>
   void read(std::uint64_t bytes, Work work, Handler<T> done) {
@@ -731,6 +740,9 @@ class SqliteOpStore final : public OpStore, private StorePool::Member {
   }
 
   bool commit(std::span<const CallPtr<OpWriter>> calls) {
+    std::size_t largest = 0;
+    for (const auto& call : calls) largest = std::max(largest, call->largest_op());
+    writer().expect_large(largest);
     Result<void> ok = writer().begin();
     for (const auto& call : calls) {
       if (ok) ok = call->run(writer());

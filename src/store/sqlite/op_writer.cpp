@@ -68,7 +68,7 @@ Result<OpWriter> OpWriter::open(const std::string& path, const OpFileOptions& op
   if (auto ok = c.run(kPragmas); !ok) return ok.error();
   const auto page_size = c.number("PRAGMA page_size");
   if (!page_size) return page_size.error();
-  const auto page_bytes = static_cast<std::uint64_t>(*page_size);
+  const auto page_bytes = out.page_bytes_ = static_cast<std::uint64_t>(*page_size);
   const auto wal_bytes =
       max_database_bytes > 0 ? std::clamp(max_database_bytes / 8, kLeastWalBytes, kWalBytes) : kWalBytes;
   const auto frames = [&](std::uint64_t b) { return static_cast<int>(b / std::max<std::uint64_t>(page_bytes, 512)); };
@@ -77,11 +77,9 @@ Result<OpWriter> OpWriter::open(const std::string& path, const OpFileOptions& op
   // The space to which it has grown beside a slow reader is freed.
   const auto keep = "PRAGMA journal_size_limit=" + std::to_string(wal_bytes);
   if (auto ok = c.run(keep.c_str()); !ok) return ok.error();
-  if (max_database_bytes > 0) {
-    const auto pages = std::max<std::uint64_t>(1, max_database_bytes / page_bytes);
-    const auto limit = "PRAGMA max_page_count=" + std::to_string(std::min<std::uint64_t>(pages, 0xfffffffeU));
-    if (auto ok = c.run(limit.c_str()); !ok) return ok.error();
-  }
+  out.most_bytes_ = max_database_bytes;
+  if (auto ok = out.open_large(options); !ok) return ok.error();
+  if (auto ok = out.limit_database(); !ok) return ok.error();
   sqlite3_wal_hook(c.handle(), on_wal_commit, out.wal_frames_.get());
   out.policy_ = options.policy;
   out.shared_ = {options.merge_rules, options.blocks, options.shelf};
@@ -153,6 +151,8 @@ Result<void> OpWriter::prepare_index() {
 
 Result<void> OpWriter::prepare() {
   const std::string data_at = std::string("SELECT ") + data_column(version_) + " FROM op WHERE stored_at=?1";
+  std::string stray = "SELECT data FROM op_data WHERE stored_at=?1";
+  if (has_large(version_)) stray += " UNION ALL SELECT k2_large(at, bytes) FROM op_place WHERE stored_at=?1";
   const std::pair<Statement*, const char*> all[] = {
       {&insert_op_, runs_ == nullptr
                         ? "INSERT INTO op(stored_at, loc, id, created_at, size) VALUES(?1,?2,?3,?4,?5)"
@@ -173,7 +173,7 @@ Result<void> OpWriter::prepare() {
       {&remove_pending_row_, "DELETE FROM pending WHERE seq=?1"},
       {&op_at_, "SELECT loc, id, created_at, size FROM op WHERE stored_at=?1"},
       {&data_at_, data_at.c_str()},
-      {&stray_data_, "SELECT data FROM op_data WHERE stored_at=?1"},
+      {&stray_data_, stray.c_str()},
       {&remove_op_, "DELETE FROM op WHERE stored_at=?1"},
       {&remove_data_, "DELETE FROM op_data WHERE stored_at=?1"},
       {&set_entry_, "UPDATE op SET loc=?2, created_at=?3, size=?4 WHERE stored_at=?1"},
@@ -188,8 +188,13 @@ Result<void> OpWriter::prepare() {
        "SELECT stored_at, loc, id, created_at, size FROM op WHERE stored_at>?1 AND stored_at<=?2 ORDER BY stored_at"},
       {&begin_, "BEGIN IMMEDIATE"},
       {&commit_, "COMMIT"},
+      {&page_count_, "PRAGMA page_count"},
+      {&insert_place_, "INSERT INTO op_place(stored_at, at, bytes) VALUES(?1,?2,?3)"},
+      {&remove_place_, "DELETE FROM op_place WHERE stored_at=?1"},
+      {&move_place_, "UPDATE op_place SET stored_at=?2 WHERE stored_at=?1"},
   };
   for (const auto& [statement, sql] : all) {
+    if (!has_large(version_) && std::string_view(sql).find("op_place") != std::string_view::npos) continue;
     auto prepared = connection_.prepare(sql);
     if (!prepared) return prepared.error();
     *statement = std::move(*prepared);
@@ -292,7 +297,9 @@ Result<void> OpWriter::commit() {
   if (runs_ != nullptr) {
     if (auto ok = runs_->step(); !ok) return ok;
   }
+  if (auto ok = sync_large(); !ok) return ok;
   if (auto ok = finish(commit_); !ok) return ok;
+  end_large(true);
   if (runs_ != nullptr) runs_->committed();
   std::exchange(now_.rows_changed, false) ? sums_.forget() : sums_.committed();
   fit_cache();
@@ -302,6 +309,7 @@ Result<void> OpWriter::commit() {
 
 void OpWriter::roll_back() {
   connection_.roll_back();
+  end_large(false);
   sums_.roll_back();
   if (runs_ != nullptr) runs_->roll_back();
   now_ = before_;
@@ -561,8 +569,7 @@ Result<bool> OpWriter::look_for_row(const Suspect& suspect, const OpPolicy& poli
     auto agree = put_row_back(stored_at, *looked->op, looked->bytes, out);
     if (!agree || !*agree || looked->is(suspect.op_id)) return agree;
   } else if (looked->has_row) {
-    remove_data_.bind(1, stored_at);
-    if (auto ok = finish(remove_data_); !ok) return ok.error();
+    if (auto ok = remove_data(stored_at); !ok) return ok.error();
   }
   if (suspect.op_id.empty()) return true;
   const auto indexed = index_->find(suspect.op_id.view());
@@ -585,7 +592,7 @@ Result<bool> OpWriter::put_row_back(std::int64_t stored_at, const OpDescription&
   std::int64_t at = stored_at;
   if (runs_ != nullptr || !is_named || Timestamp{stored_at} >= now_.clock.bookmark()) {
     at = now_.clock.next(Timestamp{}).micros;
-    if (auto ok = finish(move_data_.bind(1, stored_at).bind(2, at)); !ok) return ok.error();
+    if (auto ok = move_data(stored_at, at); !ok) return ok.error();
   }
   const OpRecord entry{op.op_id, op.created_at, index_->location(op.op_id.view()), bytes};
   const auto size = static_cast<std::int64_t>(bytes);
@@ -605,8 +612,7 @@ Result<void> OpWriter::remove(std::int64_t stored_at) {
   now_.rows_changed = true;
   remove_op_.bind(1, stored_at);
   if (auto ok = finish(remove_op_); !ok) return ok;
-  remove_data_.bind(1, stored_at);
-  if (auto ok = finish(remove_data_); !ok) return ok;
+  if (auto ok = remove_data(stored_at); !ok) return ok;
   return runs_ != nullptr ? runs_->drop(stored_at) : Result<void>();
 }
 
@@ -636,9 +642,8 @@ Result<bool> OpWriter::mend(std::int64_t stored_at, const OpRecord& entry, bool 
   if (auto ok = finish(set_entry_.bind(4, size)); !ok) return ok.error();
   if (runs_ == nullptr) return true;
   const std::int64_t again = now_.clock.next(Timestamp{stored_at}).micros;
-  for (Statement* move : {&move_entry_, &move_data_}) {
-    if (auto ok = finish(move->bind(1, stored_at).bind(2, again)); !ok) return ok.error();
-  }
+  if (auto ok = finish(move_entry_.bind(1, stored_at).bind(2, again)); !ok) return ok.error();
+  if (auto ok = move_data(stored_at, again); !ok) return ok.error();
   if (auto ok = runs_->drop(stored_at); !ok) return ok.error();
   runs_->add({entry.location, size, entry.created_at.micros, again, entry.op_id.view()});
   return true;
@@ -673,7 +678,9 @@ Result<void> OpWriter::store(const OpDescription& description, ByteView op, Time
   if (runs_ != nullptr && is_apart) insert_op_.bind_null(6);
   if (!is_apart) insert_op_.bind(6, op);
   if (auto ok = finish(insert_op_); !ok) return ok;
-  if (is_apart) {
+  if (has_large(version_) && op.size() >= least_large_bytes_) {
+    if (auto ok = store_large(stored_at, op); !ok) return ok;
+  } else if (is_apart) {
     insert_data_.bind(1, stored_at).bind(2, op);
     if (auto ok = finish(insert_data_); !ok) return ok;
   }

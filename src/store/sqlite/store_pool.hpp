@@ -87,6 +87,7 @@ class StorePool : public std::enable_shared_from_this<StorePool> {
 
 /// What a process may have of its descriptors. `soft`: its limit.
 ///  P1  All stores together have a half of it. *Reason*: the rest is for sockets and for the application.
+///      Beside it, each thread of the stores has the file of large ops open while it reads or writes some: 16 in all.
 ///  P2  Of this half peer stores have a quarter. *Reason*: they are read from memory, and written now and then.
 ///  P3  There are bounds, whatever the limit is: kLeast… and kMost…. *Reason*: an open store has memory, too; and with
 ///      less than the least nothing would work.

@@ -72,17 +72,18 @@ class SqliteDamageTest : public SqliteOpStoreTest {
   std::vector<OpId> damaged_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Versions, SqliteDamageTest, ::testing::Values(&sqlite::kTablesFormat, &sqlite::kRunsFormat),
+INSTANTIATE_TEST_SUITE_P(Versions, SqliteDamageTest,
+                         ::testing::Values(&sqlite::kTablesFormat, &sqlite::kRunsFormat, &sqlite::kLargeFormat),
                          name_of_format);
 
 TEST_P(SqliteDamageTest, BytesThatAreNotTheIdsAreLeftOutDroppedAndToldOf) {
   for (const std::size_t size : {100U, 70'000U}) {
-    for (const char* damage : {"data=zeroblob(length(data))", "data=x'00'", "data=17", "data=zeroblob(80000)"}) {
-      SCOPED_TRACE(std::string(damage) + " " + std::to_string(size));
+    for (const auto damage : {Spoil::zeros, Spoil::one_byte, Spoil::number, Spoil::longer}) {
+      SCOPED_TRACE(std::to_string(static_cast<int>(damage)) + " " + std::to_string(size));
       stop();
       fs::remove(path_);
       const auto ops = fill_with(5, size);
-      sql("UPDATE " + table_of_bytes(size) + " SET " + std::string(damage) + of(ops[2]));
+      spoil(size, damage, of(ops[2]));
       start();
       EXPECT_EQ(w_.retrieve(*store_, ids_of(ops)).value(), (std::vector<MetaOp>{ops[0], ops[1], ops[3], ops[4]}));
       EXPECT_EQ(told(), (std::vector<OpId>{ops[2].op_id}));
@@ -292,7 +293,7 @@ TEST_P(SqliteDamageTest, DamageThatComesWhileTheStoreIsOpenIsFound) {
     const auto ops = make_ops(store_->policy(), 1, 3, size);
     ASSERT_TRUE(w_.process(*store_, payloads_of(ops)));
     for (int i = 0; i < 2; ++i) EXPECT_EQ(w_.retrieve(*store_, ids_of(ops)).value(), ops);
-    sql("UPDATE " + table_of_bytes(size) + " SET data=zeroblob(length(data))" + of(ops[1]));
+    spoil(size, Spoil::zeros, of(ops[1]));
     EXPECT_EQ(w_.retrieve(*store_, ids_of(ops)).value(), (std::vector<MetaOp>{ops[0], ops[2]}));
     EXPECT_EQ(told(), (std::vector<OpId>{ops[1].op_id}));
   }
@@ -492,7 +493,8 @@ TEST_P(SqliteDamageTest, EveryFindingOfACheckIsRepaired) {
 TEST_P(SqliteDamageTest, DataThatHasLostItsEntryGetsItBack) {
   const auto ops = fill_with(5, 70'000);
   sql("DELETE FROM op" + of(ops[2]));
-  sql("INSERT INTO op_data SELECT 77, data FROM op_data" + of(ops[3]));
+  sql(has_large() ? "INSERT INTO op_place SELECT 77, at, bytes FROM op_place" + of(ops[3])
+                  : "INSERT INTO op_data SELECT 77, data FROM op_data" + of(ops[3]));
   const auto found = check();
   EXPECT_GE(found.wrong_entries, 2U);
   EXPECT_EQ(found.lost, 0U);
@@ -573,7 +575,7 @@ TEST_P(SqliteDamageTest, TheIntactOneOfTwoCopiesStays) {
     EXPECT_EQ(w_.process(*store_, payloads_of(ops))->newly_stored, (std::vector<OpId>{ops[2].op_id}));
     stop();
     finish_runs();
-    if (!is_intact) sql("UPDATE op_data SET data=zeroblob(70000)" + of(ops[2]));
+    if (!is_intact) spoil(70'000, Spoil::zeros, of(ops[2]));
     auto found = check();
     EXPECT_EQ(found.lost, is_intact ? 0U : 1U);
     ASSERT_EQ(found.faults.size(), is_intact ? 1U : 2U);

@@ -20,7 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-INSTANTIATE_TEST_SUITE_P(Versions, SqliteOpStoreTest, ::testing::Values(&sqlite::kTablesFormat, &sqlite::kRunsFormat),
+INSTANTIATE_TEST_SUITE_P(Versions, SqliteOpStoreTest,
+                         ::testing::Values(&sqlite::kTablesFormat, &sqlite::kRunsFormat, &sqlite::kLargeFormat),
                          name_of_format);
 
 // ---------------------------------------------------------------------- threads
@@ -147,9 +148,12 @@ TEST_P(SqliteOpStoreTest, FilesAreForTheOwnerOnlyWhateverTheUmask) {
     const mode_t before = ::umask(mask);
     const auto store = open();
     ASSERT_TRUE(store);
-    ASSERT_TRUE(w_.process(**store, {make_op(1)}));
+    ASSERT_TRUE(w_.process(**store, {make_op(1, 5'000)}));
     ::umask(before);
     for (const char* suffix : {"", "-wal", "-shm"}) EXPECT_EQ(mode_of(path_ + suffix), 0600U) << suffix;
+    if (has_large()) {
+      EXPECT_EQ(mode_of(path_ + "-data"), 0600U);
+    }
     EXPECT_EQ(mode_of(path_ + "-lock") & 077U, 0U);
   }
 }
@@ -205,9 +209,9 @@ TEST_P(SqliteOpStoreTest, ASecondProcessIsToldWhoHasIt) {
 
 TEST_P(SqliteOpStoreTest, ANewerFormatIsRefusedAndLeftAlone) {
   fill(1, 1);
-  sql("PRAGMA user_version=5");
+  sql("PRAGMA user_version=6");
   const std::string before = read_file(path_);
-  expect_error(open(), Errc::unsupported, "version 5, this program knows up to 4");
+  expect_error(open(), Errc::unsupported, "version 6, this program knows up to 5");
   EXPECT_TRUE(read_file(path_) == before);
 }
 
