@@ -33,7 +33,7 @@ class SmallDb {
   /// `put_rows(connection, input)` makes of it.
   template <class PutRows>
   void damage(const Bytes& input, PutRows put_rows) const {
-    for (const char* beside : {"-wal", "-shm"}) std::filesystem::remove(path_ + beside);
+    for (const char* beside : {"-wal", "-shm", "-data"}) std::filesystem::remove(path_ + beside);
     const Bytes rest = input.slice(1);
     if (input[0] % 2 == 0) {
       write_file(path_, ByteView(damaged(file_, rest)));
