@@ -1,27 +1,18 @@
-// Opens SQLite files with their modes and lock, runs statements, and translates SQLite's errors.
+// Opens SQLite files with their modes, runs statements, and translates SQLite's errors.
 #include "store/sqlite/db.hpp"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <map>
 #include <mutex>
-#include <set>
-#include <tuple>
 
 namespace kitsune2::sqlite {
 namespace {
-
-Error io_error(const std::string& path, int number) {
-  const bool full = number == ENOSPC || number == EDQUOT;
-  return make_error(full ? Errc::disk_full : Errc::io, path + ": " + std::strerror(number));
-}
 
 Errc errc_of(int code, int system_errno) {
   switch (code & 0xff) {
@@ -46,6 +37,11 @@ Errc errc_of(int code, int system_errno) {
 }
 
 }  // namespace
+
+Error io_error(const std::string& path, int number) {
+  const bool full = number == ENOSPC || number == EDQUOT;
+  return make_error(full ? Errc::disk_full : Errc::io, path + ": " + std::strerror(number));
+}
 
 Result<Connection> Connection::open(const std::string& path, Mode mode, const char* vfs) {
   Connection out;
@@ -101,6 +97,31 @@ Result<Statement> Connection::prepare(std::string_view sql) {
   return Statement(statement);
 }
 
+Result<void> Connection::set_cache(Cache size) {
+  switch (size) {
+    case Cache::small:
+      return run("PRAGMA cache_spill=-16384; PRAGMA cache_size=2");
+    case Cache::usual:
+      return run("PRAGMA cache_size=-16384");
+    case Cache::large:
+      break;
+  }
+  return run("PRAGMA cache_size=-65536");
+}
+
+void Connection::let_pages_go() {
+  static_cast<void>(set_cache(Cache::small));
+  sqlite3_db_release_memory(db_.get());
+}
+
+bool Statement::prepare() {
+  if (sql_ == nullptr) return false;
+  sqlite3_stmt* statement = nullptr;
+  failed_ = sqlite3_prepare_v3(db_, sql_, -1, SQLITE_PREPARE_PERSISTENT, &statement, nullptr);
+  statement_.reset(statement);
+  return statement != nullptr;
+}
+
 Result<std::int64_t> Connection::number(std::string_view sql) {
   auto statement = prepare(sql);
   if (!statement) return statement.error();
@@ -144,91 +165,6 @@ Error error_of_file(const std::string& path, int code, int system_errno) {
   std::string message = path + ": " + sqlite3_errstr(code);
   if (system_errno != 0) message += std::string(" (") + std::strerror(system_errno) + ")";
   return make_error(errc_of(code, system_errno), std::move(message));
-}
-
-// ---------------------------------------------------------------- FileLock
-
-namespace {
-
-/// The lock files whose locks rest, with the process of each: a child that was forked has none of its parent's stores.
-struct Resting {
-  std::mutex mutex;
-  std::set<std::tuple<pid_t, std::uint64_t, std::uint64_t>> files;
-};
-Resting& resting() {
-  static auto* const all = new Resting;  // never destroyed: locks may live longer than static objects
-  return *all;
-}
-
-}  // namespace
-
-std::optional<FileLock::FileId> FileLock::id_of(int fd) {
-  struct stat info {};
-  if (::fstat(fd, &info) != 0) return std::nullopt;
-  return FileId{::getpid(), info.st_dev, info.st_ino};
-}
-
-/// `is_own`: the lock rests, and its owner takes it again.
-Result<int> FileLock::lock_file(const std::string& database_path, bool is_own) {
-  const std::string path = database_path + "-lock";
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (fd < 0) return io_error(path, errno);
-  FileLock lock(fd);
-  const auto in_use_by = [&](const std::string& owner) {
-    return make_error(Errc::already_exists, database_path + ": in use by process " + owner);
-  };
-  std::array<char, 32> text{};
-  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return io_error(path, errno);
-    const ssize_t n = ::pread(fd, text.data(), text.size() - 1, 0);
-    std::string owner(text.data(), n > 0 ? static_cast<std::size_t>(n) : 0);
-    while (!owner.empty() && (owner.back() < '0' || owner.back() > '9')) owner.pop_back();
-    return in_use_by(owner.empty() ? std::string("(unknown)") : owner);
-  }
-  if (!is_own) {
-    const std::lock_guard guard(resting().mutex);
-    const auto id = id_of(fd);
-    if (id && resting().files.contains(*id)) return in_use_by(std::to_string(::getpid()));
-  }
-  const std::string pid = std::to_string(::getpid()) + "\n";
-  // For people only: a lock without the number (the disk is full) is a lock all the same.
-  if (::ftruncate(fd, 0) == 0) static_cast<void>(!::pwrite(fd, pid.data(), pid.size(), 0));
-  return std::exchange(lock.fd_, -1);
-}
-
-Result<FileLock> FileLock::take(const std::string& database_path) {
-  const auto fd = lock_file(database_path, false);
-  if (!fd) return fd.error();
-  return FileLock(*fd);
-}
-
-void FileLock::rest() {
-  if (fd_ < 0) return;
-  const auto id = id_of(fd_);
-  if (!id) return;
-  {
-    const std::lock_guard guard(resting().mutex);
-    resting().files.insert(*id);
-  }
-  resting_ = id;
-  ::close(std::exchange(fd_, -1));
-}
-
-Result<void> FileLock::take_again(const std::string& database_path) {
-  if (!resting_) return {};
-  const auto fd = lock_file(database_path, true);
-  if (!fd) return fd.error();
-  fd_ = *fd;
-  const std::lock_guard guard(resting().mutex);
-  resting().files.erase(*std::exchange(resting_, std::nullopt));
-  return {};
-}
-
-FileLock::~FileLock() {
-  if (fd_ >= 0) ::close(fd_);
-  if (!resting_) return;
-  const std::lock_guard guard(resting().mutex);
-  resting().files.erase(*resting_);
 }
 
 // ------------------------------------------------------------------- files

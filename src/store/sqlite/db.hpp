@@ -1,4 +1,4 @@
-// A thin layer over SQLite: connections, prepared statements, our errors, and the files' modes and lock.
+// A thin layer over SQLite: connections, prepared statements, our errors, and the files' modes.
 #pragma once
 
 #include <sqlite3.h>
@@ -8,7 +8,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <tuple>
 #include <utility>
 
 #include "kitsune2/bytes.hpp"
@@ -17,16 +16,23 @@
 namespace kitsune2::sqlite {
 
 /// A prepared statement of a connection. Bound bytes must live until the next `reset`.
+///
+/// One that is made with its text is prepared when it is used first. *Rationale*: a store has some eighty, of which a
+/// few are used; to prepare all of them took most of opening it, and their programs most of its memory. What is wrong
+/// then is the outcome of `step`.
 class Statement {
  public:
   Statement() = default;
   explicit Statement(sqlite3_stmt* statement) : statement_(statement) {}
+  /// `sql` must outlive it.
+  Statement(sqlite3* db, const char* sql) : db_(db), sql_(sql) {}
 
   Statement& bind(int at, std::int64_t value) {
-    sqlite3_bind_int64(statement_.get(), at, value);
+    if (is_ready()) sqlite3_bind_int64(statement_.get(), at, value);
     return *this;
   }
   Statement& bind(int at, ByteView bytes) {
+    if (!is_ready()) return *this;
     if (bytes.empty()) {
       sqlite3_bind_zeroblob(statement_.get(), at, 0);
     } else {
@@ -35,17 +41,23 @@ class Statement {
     return *this;
   }
   Statement& bind_text(int at, std::string_view text) {
-    sqlite3_bind_text64(statement_.get(), at, text.data(), text.size(), SQLITE_STATIC, SQLITE_UTF8);
+    if (is_ready()) sqlite3_bind_text64(statement_.get(), at, text.data(), text.size(), SQLITE_STATIC, SQLITE_UTF8);
     return *this;
   }
   Statement& bind_null(int at) {
-    sqlite3_bind_null(statement_.get(), at);
+    if (is_ready()) sqlite3_bind_null(statement_.get(), at);
     return *this;
   }
 
   /// SQLITE_ROW, SQLITE_DONE or an error.
-  int step() { return sqlite3_step(statement_.get()); }
-  void reset() { sqlite3_reset(statement_.get()); }
+  int step() { return is_ready() ? sqlite3_step(statement_.get()) : failed_; }
+  void reset() {
+    if (statement_) sqlite3_reset(statement_.get());
+  }
+  /// Its memory is given back until it is used again. No effect without a text. Not while it is in use.
+  void let_go() {
+    if (sql_ != nullptr) statement_.reset();
+  }
 
   std::int64_t int64(int column) const { return sqlite3_column_int64(statement_.get(), column); }
   /// Valid until the next step or reset.
@@ -57,10 +69,16 @@ class Statement {
   bool is_null(int column) const { return sqlite3_column_type(statement_.get(), column) == SQLITE_NULL; }
 
  private:
+  bool is_ready() { return statement_ != nullptr || prepare(); }
+  bool prepare();
+
   struct Finalize {
     void operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
   };
   std::unique_ptr<sqlite3_stmt, Finalize> statement_;
+  sqlite3* db_ = nullptr;
+  const char* sql_ = nullptr;
+  int failed_ = SQLITE_MISUSE;
 };
 
 /// Resets a statement at the end of a scope, so that it holds no lock and no borrowed bytes.
@@ -76,6 +94,8 @@ class Use {
   Statement& statement_;
 };
 
+/// What the system says of a file, by its `errno`.
+Error io_error(const std::string& path, int number);
 /// The last failure on `db` as one of our errors, naming the file.
 Error error_of(sqlite3* db, const std::string& path, int code);
 /// The failure of a VFS on a file. `system_errno`: 0 if it is not known.
@@ -98,8 +118,22 @@ class Connection {
 
   Result<void> run(const char* sql);
   Result<Statement> prepare(std::string_view sql);
+  /// One that is prepared when it is used; `sql` must outlive it.
+  Statement later(const char* sql) const { return {db_.get(), sql}; }
   /// Prepares and runs a query for one number. Returns 0 if there is no row.
   Result<std::int64_t> number(std::string_view sql);
+
+  /// How much of the file it keeps in memory. A new one is large by SQLite's measure.
+  ///  * `small`: two pages, and those of a transaction, which go to the disk early from 16 MiB on, as in the next one.
+  ///    From fewer than three pages on SQLite does not take room for twenty at once (with pages of 16 KiB, 330 KiB).
+  ///  * `usual`: 16 MiB.
+  ///  * `large`: 64 MiB.
+  enum class Cache { small, usual, large };
+  /// Between transactions, or in one.
+  Result<void> set_cache(Cache size);
+  /// Gives back the memory of all pages, and has a small cache from now on. Between transactions. *Rationale*: one of
+  /// many stores that are used now and then has a few kilobytes.
+  void let_pages_go();
 
   bool in_transaction() const { return sqlite3_get_autocommit(db_.get()) == 0; }
   /// Ends a transaction that failed. No effect outside a transaction.
@@ -139,40 +173,6 @@ class BlobReader {
   const char* table_;
   const char* column_;
   sqlite3_blob* blob_ = nullptr;
-};
-
-/// An exclusive lock on a database, held while the object exists: `<path>-lock`, locked with flock (so it ends with the
-/// process in any case), containing the owner's process id as text. The file is never removed, because another process
-/// may be about to lock it.
-///
-/// A lock may *rest* while the database is closed. It has no descriptor then, and another process can take it; for this
-/// process it is held all the same.
-class FileLock {
- public:
-  /// Errc::already_exists "… in use by process N"; Errc::io.
-  static Result<FileLock> take(const std::string& database_path);
-  FileLock(FileLock&& other) noexcept
-      : fd_(std::exchange(other.fd_, -1)), resting_(std::exchange(other.resting_, std::nullopt)) {}
-  FileLock& operator=(FileLock&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    std::swap(resting_, other.resting_);
-    return *this;
-  }
-  ~FileLock();
-
-  /// No effect if it rests already, or if the file cannot be told from others: then it goes on.
-  void rest();
-  /// The end of a rest, with the errors of `take`; then it rests on. No effect if it does not rest.
-  Result<void> take_again(const std::string& database_path);
-
- private:
-  /// The process, and a file whatever its names are.
-  using FileId = std::tuple<int, std::uint64_t, std::uint64_t>;
-  static std::optional<FileId> id_of(int fd);
-  static Result<int> lock_file(const std::string& database_path, bool is_own);
-  explicit FileLock(int fd) : fd_(fd) {}
-  int fd_;
-  std::optional<FileId> resting_;
 };
 
 /// The state of the file before SQLite sees it.

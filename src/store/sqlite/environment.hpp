@@ -74,8 +74,9 @@ inline constexpr std::size_t kThreadsADuty = 8;
 inline constexpr std::size_t kBlocksKept = 512;
 /// An op store that was not called for so long has its files closed.
 inline constexpr auto kOpStoreIdle = std::chrono::minutes(1);
-/// The same for peer stores. *Rationale*: they are opened for one transaction, every now and then.
-inline constexpr auto kPeerStoreIdle = std::chrono::seconds(10);
+/// The same for peer stores. *Rationale*: they are opened for one transaction, every now and then, which takes less
+/// than a millisecond; so only what is written together shares an opening.
+inline constexpr auto kPeerStoreIdle = std::chrono::milliseconds(100);
 const Environment& real_environment();
 
 /// open_sqlite_op_store in another environment.

@@ -5,18 +5,57 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <mutex>
 #include <new>
+#include <string_view>
 #include <utility>
+#include <vector>
+
+#include "store/sqlite/shared_file.hpp"
 
 namespace kitsune2::sqlite {
 namespace {
 
 constexpr std::size_t kGatherBytes = GatherVfs::kGatherBytes;
 
-/// A WAL. SQLite allocates the memory: this object, and the parent's file behind it.
+/// Memory for what is gathered, of all stores. *Rationale*: it is needed from a write to the next sync, and to ask the
+/// system for it each time costs more than a small commit.
+class Buffers {
+ public:
+  using Buffer = std::unique_ptr<std::uint8_t[]>;
+  Buffer take() {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!kept_.empty()) {
+        Buffer out = std::move(kept_.back());
+        kept_.pop_back();
+        return out;
+      }
+    }
+    return Buffer(new (std::nothrow) std::uint8_t[kGatherBytes]);
+  }
+  void give_back(Buffer buffer) {
+    const std::lock_guard lock(mutex_);
+    if (kept_.size() < kMost) kept_.push_back(std::move(buffer));
+  }
+  static Buffers& all() {
+    static auto* const buffers = new Buffers;  // never destroyed: stores may live longer than static objects
+    return *buffers;
+  }
+
+ private:
+  static constexpr std::size_t kMost = 4;
+  std::mutex mutex_;
+  std::vector<Buffer> kept_;
+};
+
+/// A WAL as one connection sees it. SQLite allocates the memory.
 struct GatherFile {
   sqlite3_file base{};
-  sqlite3_file* real = nullptr;
+  std::shared_ptr<SharedFiles> files;
+  std::shared_ptr<SharedFile> shared;
+  sqlite3_file* real = nullptr;  ///< of `shared`
+  bool gathers = false;
   std::unique_ptr<std::uint8_t[]> held;
   sqlite3_int64 at = 0;  ///< where `held` belongs
   std::size_t size = 0;
@@ -25,7 +64,9 @@ struct GatherFile {
 
   int flush() {
     if (size == 0) return SQLITE_OK;
-    return real->pMethods->xWrite(real, held.get(), static_cast<int>(std::exchange(size, 0)), at);
+    const int rc = real->pMethods->xWrite(real, held.get(), static_cast<int>(std::exchange(size, 0)), at);
+    Buffers::all().give_back(std::move(held));
+    return rc;
   }
 
   int write(const void* bytes, int count, sqlite3_int64 offset) {
@@ -34,8 +75,9 @@ struct GatherFile {
     if (!goes_on || size + n > kGatherBytes) {
       if (const int rc = flush(); rc != SQLITE_OK) return rc;
     }
-    if (!held) held.reset(new (std::nothrow) std::uint8_t[kGatherBytes]);
-    if (!held || n > kGatherBytes) return real->pMethods->xWrite(real, bytes, count, offset);
+    if (!gathers || n > kGatherBytes) return real->pMethods->xWrite(real, bytes, count, offset);
+    if (!held) held = Buffers::all().take();
+    if (!held) return real->pMethods->xWrite(real, bytes, count, offset);
     if (size == 0) at = offset;
     std::memcpy(held.get() + size, bytes, n);
     size += n;
@@ -60,8 +102,10 @@ auto pass(sqlite3_file* file, Args... args) {
 int close_file(sqlite3_file* file) {
   GatherFile& f = GatherFile::of(file);
   const int flushed = f.flush();
-  const int closed = f.real->pMethods->xClose(f.real);
+  const auto files = std::move(f.files);
+  auto shared = std::move(f.shared);
   f.~GatherFile();
+  const int closed = files->close(std::move(shared));
   return flushed != SQLITE_OK ? flushed : closed;
 }
 
@@ -90,9 +134,18 @@ const sqlite3_io_methods* wal_methods() {
   return &all;
 }
 
-constexpr int kFileBytes = (sizeof(GatherFile) + 15) / 16 * 16;
+/// Of the VFS above: what its calls need.
+struct Above {
+  const char* given = nullptr;  ///< the name of the parent; null: the default one
+  sqlite3_vfs* parent = nullptr;
+  SharedFiles files;
+  std::weak_ptr<void> self;  ///< what this is a part of
 
-sqlite3_vfs* parent_of(sqlite3_vfs* vfs) { return static_cast<sqlite3_vfs*>(vfs->pAppData); }
+  /// Whoever has a file open keeps all of it: SQLite may close a connection later than it was asked to.
+  std::shared_ptr<SharedFiles> shared() { return {self.lock(), &files}; }
+};
+Above& above(sqlite3_vfs* vfs) { return *static_cast<Above*>(vfs->pAppData); }
+sqlite3_vfs* parent_of(sqlite3_vfs* vfs) { return above(vfs).parent; }
 
 /// G6.
 int sync_what_is_there(sqlite3_file* wal) {
@@ -101,29 +154,30 @@ int sync_what_is_there(sqlite3_file* wal) {
   return rc != SQLITE_OK || size == 0 ? rc : wal->pMethods->xSync(wal, SQLITE_SYNC_NORMAL);
 }
 
-int open_file(sqlite3_vfs* vfs, const char* path, sqlite3_file* file, int flags, int* out_flags) {
-  sqlite3_vfs* parent = parent_of(vfs);
-  if ((flags & SQLITE_OPEN_WAL) == 0) return parent->xOpen(parent, path, file, flags, out_flags);
+int open_wal(Above& vfs, const char* path, sqlite3_file* file, int flags, int* out_flags) {
   file->pMethods = nullptr;
-  auto* const real = reinterpret_cast<sqlite3_file*>(reinterpret_cast<std::uint8_t*>(file) + kFileBytes);
-  real->pMethods = nullptr;
-  const int rc = parent->xOpen(parent, path, real, flags, out_flags);
-  if (rc != SQLITE_OK) {
-    if (real->pMethods != nullptr) real->pMethods->xClose(real);
-    return rc;
-  }
-  if (const int synced = sync_what_is_there(real); synced != SQLITE_OK) {
-    real->pMethods->xClose(real);
-    return synced;
-  }
-  if ((real->pMethods->xDeviceCharacteristics(real) & SQLITE_IOCAP_POWERSAFE_OVERWRITE) == 0) {
-    real->pMethods->xClose(real);
-    return parent->xOpen(parent, path, file, flags, out_flags);
-  }
+  int rc = SQLITE_OK;
+  // Of one that is open already, this was done; what its connection has written since is its own to sync.
+  auto shared = vfs.files.open(vfs.parent, path, flags, rc, sync_what_is_there);
+  if (!shared) return rc;
+  if (out_flags != nullptr) *out_flags = shared->out_flags();
   auto* const f = new (file) GatherFile;
-  f->real = real;
+  f->files = vfs.shared();
+  f->real = shared->real();
+  f->gathers = (shared->characteristics() & SQLITE_IOCAP_POWERSAFE_OVERWRITE) != 0;
+  f->shared = std::move(shared);
   f->base.pMethods = wal_methods();
-  return rc;
+  return SQLITE_OK;
+}
+
+int open_file(sqlite3_vfs* vfs, const char* path, sqlite3_file* file, int flags, int* out_flags) {
+  Above& it = above(vfs);
+  constexpr int kKinds = SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_WAL;
+  // A name with parameters may mean another file system, or other locks.
+  const bool is_shared = path != nullptr && (flags & kKinds) != 0 && (flags & SQLITE_OPEN_URI) == 0;
+  if (!is_shared) return it.parent->xOpen(it.parent, path, file, flags, out_flags);
+  if ((flags & SQLITE_OPEN_WAL) != 0) return open_wal(it, path, file, flags, out_flags);
+  return open_view(it.shared(), it.parent, path, file, flags, out_flags);
 }
 
 template <auto Method, class... Args>
@@ -143,13 +197,14 @@ std::string new_name() {
   return "k2gather-" + std::to_string(++last);
 }
 
-void fill(sqlite3_vfs& v, const char* name, sqlite3_vfs* parent) {
+void fill(sqlite3_vfs& v, const char* name, Above& it) {
   using Vfs = sqlite3_vfs;
+  sqlite3_vfs* const parent = it.parent;
   v.iVersion = std::min(parent->iVersion, 2);
-  v.szOsFile = kFileBytes + parent->szOsFile;
+  v.szOsFile = std::max({static_cast<int>(sizeof(GatherFile)), kViewBytes, parent->szOsFile});
   v.mxPathname = parent->mxPathname;
   v.zName = name;
-  v.pAppData = parent;
+  v.pAppData = &it;
   v.xOpen = open_file;
   v.xDelete = remove_file;
   v.xAccess = vfs_pass<&Vfs::xAccess, const char*, int, int*>;
@@ -171,13 +226,29 @@ void fill(sqlite3_vfs& v, const char* name, sqlite3_vfs* parent) {
 
 }  // namespace
 
-GatherVfs::GatherVfs(const char* parent) : name_(new_name()), vfs_(std::make_unique<sqlite3_vfs>()) {
-  sqlite3_vfs* const below = sqlite3_vfs_find(parent);
-  if (below == nullptr) return;
-  fill(*vfs_, name_.c_str(), below);
-  sqlite3_vfs_register(vfs_.get(), 0);
+class GatherVfs::Files {
+ public:
+  Above above;
+  std::string name = new_name();
+  sqlite3_vfs vfs{};
+};
+
+GatherVfs::GatherVfs(const char* parent) : files_(std::make_shared<Files>()) {
+  files_->above.self = files_;
+  files_->above.given = parent;
+  files_->above.parent = sqlite3_vfs_find(parent);
+  if (files_->above.parent == nullptr) return;
+  fill(files_->vfs, name(), files_->above);
+  sqlite3_vfs_register(&files_->vfs, 0);
 }
 
-GatherVfs::~GatherVfs() { sqlite3_vfs_unregister(vfs_.get()); }
+const char* GatherVfs::below(const char* vfs) {
+  sqlite3_vfs* const found = vfs == nullptr ? nullptr : sqlite3_vfs_find(vfs);
+  return found != nullptr && found->xOpen == open_file ? above(found).given : vfs;
+}
+
+const char* GatherVfs::name() const { return files_->name.c_str(); }
+
+GatherVfs::~GatherVfs() { sqlite3_vfs_unregister(&files_->vfs); }
 
 }  // namespace kitsune2::sqlite

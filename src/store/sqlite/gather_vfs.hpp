@@ -1,16 +1,13 @@
-// Few large writes instead of many small ones, and removals that last, below SQLite stores.
+// One descriptor for each file, few large writes, and removals that last, below SQLite stores.
 #pragma once
-
-#include <sqlite3.h>
 
 #include <cstddef>
 #include <memory>
-#include <string>
 
 namespace kitsune2::sqlite {
 
-/// A VFS that collects what is written to a WAL without a gap, and passes it to another VFS in pieces of up to
-/// `kGatherBytes`. For databases with synchronous=FULL.
+/// A VFS for the connections of one store. It collects what is written to a WAL without a gap, and passes it to another
+/// VFS in pieces of up to `kGatherBytes`. For databases with synchronous=FULL.
 ///
 /// *Rules*.
 ///  G1  A sync, and whatever else could tell the difference (a read, the size, a truncation), first writes everything.
@@ -32,8 +29,11 @@ namespace kitsune2::sqlite {
 ///      process that was killed between a write and its sync leaves a commit that SQLite takes for complete, though
 ///      it may not be on the disk yet. Whoever stores the same op again would be told that it is stored, without
 ///      another write, and the power could still fail.
+///  G7  The connections that open the same database, or WAL, with the same flags share one open file (SharedFile), with
+///      locks of their own. What they gather is their own, too. *Rationale*: a store has a connection that writes and
+///      one that reads, and its descriptors are what limits how many are in use (docs/decisions/0070).
 ///
-/// *Rationale for all of this*: SQLite writes a WAL as 24 bytes and a page, in turn. With large ops these calls took
+/// *Rationale for gathering*: SQLite writes a WAL as 24 bytes and a page, in turn. With large ops these calls took
 /// most of a writer's time (docs/decisions/0014).
 class GatherVfs {
  public:
@@ -42,17 +42,19 @@ class GatherVfs {
 
   /// `parent` is the name of the VFS below, null for the default one, which must outlive this object.
   explicit GatherVfs(const char* parent);
-  /// Must not be called before all connections have closed it.
+  /// Connections that have it open go on; nobody opens it from now on.
   ~GatherVfs();
   GatherVfs(const GatherVfs&) = delete;
   GatherVfs& operator=(const GatherVfs&) = delete;
 
   /// For sqlite3_open_v2. No such VFS exists (opening with it fails) if there was no parent or no memory.
-  const char* name() const { return name_.c_str(); }
+  const char* name() const;
+  /// What the constructor of the one with this name got; of a VFS that is none, its name.
+  static const char* below(const char* vfs);
 
  private:
-  const std::string name_;
-  const std::unique_ptr<sqlite3_vfs> vfs_;
+  class Files;
+  const std::shared_ptr<Files> files_;
 };
 
 }  // namespace kitsune2::sqlite

@@ -6,6 +6,7 @@
 
 #include "core/callback.hpp"
 #include "kitsune2/sqlite_store.hpp"
+#include "store/sqlite/file_lock.hpp"
 #include "store/sqlite/op_db.hpp"
 #include "store/sqlite/op_schema.hpp"
 #include "store/sqlite/runs_check.hpp"
@@ -73,13 +74,10 @@ class Check {
     if (auto ok = sqlite::add_large_function(connection_, large_); !ok) return ok;
     if (has_runs()) {
       auto runs = sqlite::RunsIndex::make(connection_, &policy_, false, {rules_});
-      if (!runs) return runs.error();
-      runs_ = runs->get();
-      index_ = std::move(*runs);
+      runs_ = runs.get();
+      index_ = std::move(runs);
     } else {
-      auto tables = sqlite::make_table_index(connection_, &policy_);
-      if (!tables) return tables.error();
-      index_ = std::move(*tables);
+      index_ = sqlite::make_table_index(connection_, &policy_);
     }
     const std::string row = std::string("SELECT stored_at, loc, id, created_at, size, ") +
                             sqlite::data_column(version_) + (sqlite::has_runs(version_) ? ", data IS NULL" : ", 1") +

@@ -26,7 +26,7 @@ namespace kitsune2::sqlite {
 /// How a file is opened for writing.
 struct OpFileOptions {
   std::uint64_t max_database_bytes = 0;  ///< 0: no limit
-  const char* vfs = nullptr;             ///< null: the system's files
+  std::shared_ptr<GatherVfs> vfs = {};   ///< null: one over the system's files
   /// Tells the location of ids; null: as in the reference. It must outlive what is opened.
   const OpPolicy* policy = nullptr;
   const Format* for_new = &kTablesFormat;  ///< the schema of a new file
@@ -37,6 +37,11 @@ struct OpFileOptions {
   std::size_t least_large_bytes = kLeastLargeBytes;
   bool large_may_be_missing = false;  ///< the file of large ops: then an empty one is made
 };
+
+/// A connection that has been used more often than this since it was opened or has rested, has the usual cache.
+/// *Rationale*: what uses a store now and then gains nothing from a cache, and there are many of these; what uses it
+/// all the time has it soon.
+inline constexpr int kFewUses = 8;
 
 /// An entry, or what an index says about one, that is wrong.
 struct Suspect {
@@ -95,6 +100,8 @@ class OpWriter {
   /// Goes through all rows of `source`.
   Result<void> remove_pending(const std::vector<OpId>& op_ids, const Url& source);
 
+  /// Gives back the memory that only speeds up what comes next: pages and statements. Between transactions.
+  void rest();
   /// To be called after a commit: copies the WAL into the database when it has become long. Never fails: what could not
   /// be copied stays in the WAL, where it is just as durable.
   void tend_wal();
@@ -180,7 +187,7 @@ class OpWriter {
   };
 
   OpWriter();
-  Result<void> prepare();
+  void prepare();
   Result<void> prepare_index();
   Result<void> load_index();
   Result<void> take_version(int version);
@@ -273,8 +280,9 @@ class OpWriter {
   int frames_seen_ = 0;              ///< by `tend_wal` last
   int tended_at_ = 0;                ///< how many it had when it was copied last
   int largest_commit_ = 0;           ///< since then, in frames
-  bool large_cache_ = false;
-  std::unique_ptr<GatherVfs> vfs_;      ///< destroyed after the connection
+  Connection::Cache cache_ = Connection::Cache::small;
+  int uses_ = 0;                        ///< since it was opened or has rested, up to kFewUses
+  std::shared_ptr<GatherVfs> vfs_;      ///< destroyed after the connection
   std::unique_ptr<SegmentFile> large_;  ///< likewise
   SegmentSpace large_space_;
   std::size_t least_large_bytes_ = 0;
@@ -325,6 +333,9 @@ class OpReader {
   static Result<OpReader> open(const std::string& path, bool read_only, const char* vfs = nullptr,
                                const OpPolicy* policy = nullptr, const RunsShared& runs = {});
 
+  /// As OpWriter::rest.
+  void rest();
+
   /// Space and policy as recorded. Errc::corrupt if they are not.
   Result<SqliteOpStoreInfo> info();
 
@@ -357,7 +368,7 @@ class OpReader {
 
  private:
   OpReader() = default;
-  Result<void> prepare();
+  void prepare();
   Result<void> follow_version();
   /// Several statements on one state of the database. Nothing else may be begun while it exists.
   class Snapshot;
@@ -379,6 +390,7 @@ class OpReader {
   RunsShared shared_;
   std::vector<Suspect> suspects_;
   Fingerprints* prints_ = nullptr;
+  int uses_ = 0;     ///< as in OpWriter
   int version_ = 0;  ///< of the schema
   std::unique_ptr<OpIndex> index_;
   Statement data_, data_from_, totals_, last_;

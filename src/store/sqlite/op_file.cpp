@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "kitsune2/sqlite_store.hpp"
+#include "store/sqlite/file_lock.hpp"
 #include "store/sqlite/op_schema.hpp"
 #include "store/sqlite/segment_file.hpp"
 

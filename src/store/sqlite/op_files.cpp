@@ -31,10 +31,12 @@ Result<void> OpFiles::check_owner(const SqliteOpStoreInfo& info) const {
 /// `for_new`: null if there must be a store.
 Result<void> OpFiles::open_connections(const Format* for_new) {
   auto shelf = std::make_shared<runs::RunShelf>();
+  std::shared_ptr<GatherVfs> vfs;
   std::optional<OpWriter> writer;
   if (!options_.read_only) {
+    vfs = std::make_shared<GatherVfs>(vfs_);
     auto opened = OpWriter::open(path_, {.max_database_bytes = options_.max_database_bytes,
-                                         .vfs = vfs_,
+                                         .vfs = vfs,
                                          .policy = &policy_,
                                          .for_new = for_new,
                                          .merge_rules = merge_rules_,
@@ -48,13 +50,15 @@ Result<void> OpFiles::open_connections(const Format* for_new) {
       if (auto ok = writer->bind_to(space_, policy_.name()); !ok) return ok;
     }
   }
-  auto reader = OpReader::open(path_, options_.read_only, vfs_, &policy_, {merge_rules_, blocks_, std::move(shelf)});
+  auto reader = OpReader::open(path_, options_.read_only, vfs ? vfs->name() : vfs_, &policy_,
+                               {merge_rules_, blocks_, std::move(shelf)});
   if (!reader) return reader.error();
   if (for_new == nullptr) {
     const auto info = reader->info();
     if (!info) return info.error();
     if (auto ok = check_owner(*info); !ok) return ok;
   }
+  shared_vfs_ = std::move(vfs);
   writer_ = std::move(writer);
   reader_ = std::move(*reader);
   return {};
@@ -106,6 +110,7 @@ bool OpFiles::close_for_now() {
   if (!writer_->clear_wal()) return false;
   reader_.reset();
   writer_.reset();
+  shared_vfs_.reset();
   if (lock_) {
     mark_ = mark();
     lock_->rest();
@@ -116,6 +121,7 @@ bool OpFiles::close_for_now() {
 void OpFiles::close() {
   reader_.reset();
   writer_.reset();  // the last one to close copies the WAL: it knows whether that is allowed
+  shared_vfs_.reset();
   lock_.reset();
 }
 

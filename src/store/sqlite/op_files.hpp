@@ -6,6 +6,7 @@
 #include <string>
 
 #include "store/sqlite/environment.hpp"
+#include "store/sqlite/file_lock.hpp"
 #include "store/sqlite/op_db.hpp"
 
 namespace kitsune2::sqlite {
@@ -66,7 +67,8 @@ class OpFiles {
   const SpaceId space_;
   const std::string path_;
   const SqliteOpStoreOptions options_;
-  std::optional<FileLock> lock_;  ///< released last
+  std::optional<FileLock> lock_;           ///< released last
+  std::shared_ptr<GatherVfs> shared_vfs_;  ///< of both connections
   std::optional<OpWriter> writer_;
   std::optional<OpReader> reader_;
   Mark mark_;

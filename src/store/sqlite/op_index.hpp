@@ -76,6 +76,8 @@ class OpIndex {
   virtual Result<void> by_place(const PlaceQuery& query, const Row& row) = 0;
   /// Whether the index by time has the op as it is said here.
   virtual Result<bool> has_in_time(const IndexedOp& op) = 0;
+  /// The memory of its statements is given back until they are used again. Between transactions.
+  virtual void let_go() = 0;
   /// Whether a part of the index cannot be read, as far as calls have met it.
   virtual bool is_damaged() const { return false; }
   /// Whether look-ups that were not expected go through rows one by one.
@@ -95,6 +97,6 @@ class OpIndex {
 };
 
 /// The indexes of version 1 of the schema: SQLite's own.
-Result<std::unique_ptr<OpIndex>> make_table_index(Connection& connection, const OpPolicy* policy);
+std::unique_ptr<OpIndex> make_table_index(const Connection& connection, const OpPolicy* policy);
 
 }  // namespace kitsune2::sqlite

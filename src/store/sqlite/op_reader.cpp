@@ -144,6 +144,28 @@ class InOrder {
   std::int64_t last_ = INT64_MAX;  ///< the op found last; INT64_MAX: none
 };
 
+/// For files without runs, with them, and with a file of large ops.
+std::size_t kind_of(int version) { return has_large(version) ? 2 : has_runs(version) ? 1 : 0; }
+const char* select_stored_data(int version) {
+  static const std::string kTexts[] = {
+      "SELECT stored_at, data FROM op_data WHERE stored_at=?1",
+      std::string("SELECT stored_at, ") + data_column(kRunsFormat.version) + " FROM op WHERE stored_at=?1",
+      std::string("SELECT stored_at, ") + data_column(kLargeFormat.version) + " FROM op WHERE stored_at=?1"};
+  return kTexts[kind_of(version)].c_str();
+}
+const char* select_data_from(int version) {
+  static const std::string kFrom = " FROM op WHERE stored_at>=?1 ORDER BY stored_at";
+  static const std::string kTexts[] = {"SELECT stored_at, data FROM op_data WHERE stored_at>=?1 ORDER BY stored_at",
+                                       std::string("SELECT stored_at, ") + data_column(kRunsFormat.version) + kFrom,
+                                       std::string("SELECT stored_at, ") + data_column(kLargeFormat.version) + kFrom};
+  return kTexts[kind_of(version)].c_str();
+}
+const char* select_by_stored(int version) {
+  return has_runs(version)
+             ? "SELECT stored_at, loc, id, size, created_at, data FROM op WHERE stored_at>=?1 ORDER BY stored_at"
+             : "SELECT stored_at, loc, id, size, created_at, NULL FROM op WHERE stored_at>=?1 ORDER BY stored_at";
+}
+
 /// Asked with the number of rows that are left, or were looked at; looks at the token now and then.
 bool is_stopped(const std::stop_token& stop, std::size_t rows) { return rows % 256 == 0 && stop.stop_requested(); }
 
@@ -151,8 +173,11 @@ bool is_stopped(const std::stop_token& stop, std::size_t rows) { return rows % 2
 
 class OpReader::Snapshot {
  public:
-  explicit Snapshot(OpReader& reader)
-      : connection_(reader.connection_), large_(*reader.large_), started_(connection_.run("BEGIN")) {
+  explicit Snapshot(OpReader& reader) : connection_(reader.connection_), large_(*reader.large_) {
+    if (reader.uses_ <= kFewUses && ++reader.uses_ > kFewUses) {
+      static_cast<void>(connection_.set_cache(Connection::Cache::usual));
+    }
+    started_ = connection_.run("BEGIN");
     if (started_) started_ = reader.follow_version();
     if (started_) started_ = reader.index_->refresh();
   }
@@ -178,39 +203,35 @@ Result<OpReader> OpReader::open(const std::string& path, bool read_only, const c
   out.connection_ = std::move(*connection);
   out.policy_ = policy;
   out.shared_ = runs;
-  out.large_ = std::make_unique<SegmentFile>(path, vfs);
+  out.large_ = std::make_unique<SegmentFile>(path, GatherVfs::below(vfs));
   if (auto ok = add_large_function(out.connection_, *out.large_); !ok) return ok.error();
   const auto version = open_op_format(out.connection_, nullptr);
   if (!version) return version.error();
   out.version_ = *version;
-  if (auto ok = out.connection_.run("PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY"); !ok) return ok.error();
-  if (auto ok = out.prepare(); !ok) return ok.error();
+  if (auto ok = out.connection_.run("PRAGMA temp_store=MEMORY"); !ok) return ok.error();
+  out.prepare();
+  out.connection_.let_pages_go();
   return out;
 }
 
-Result<void> OpReader::prepare() {
+void OpReader::rest() {
+  uses_ = 0;
+  prepare();
+  connection_.let_pages_go();
+}
+
+void OpReader::prepare() {
   if (answers_from_runs(version_)) {
-    auto runs = RunsIndex::make(connection_, policy_, false, shared_);
-    if (!runs) return runs.error();
-    index_ = std::move(*runs);
+    index_ = RunsIndex::make(connection_, policy_, false, shared_);
   } else {
-    auto tables = make_table_index(connection_, policy_);
-    if (!tables) return tables.error();
-    index_ = std::move(*tables);
+    index_ = make_table_index(connection_, policy_);
   }
-  const std::string data = !has_runs(version_) ? "SELECT stored_at, data FROM op_data"
-                                               : std::string("SELECT stored_at, ") + data_column(version_) + " FROM op";
-  const std::string by_stored = std::string("SELECT stored_at, loc, id, size, created_at, ") +
-                                (has_runs(version_) ? "data" : "NULL") +
-                                " FROM op WHERE stored_at>=?1 ORDER BY stored_at";
-  const std::string data_at = data + " WHERE stored_at=?1";
-  const std::string data_from = data + " WHERE stored_at>=?1 ORDER BY stored_at";
   const std::pair<Statement*, const char*> all[] = {
-      {&data_, data_at.c_str()},
-      {&data_from_, data_from.c_str()},
+      {&data_, select_stored_data(version_)},
+      {&data_from_, select_data_from(version_)},
       {&totals_, "SELECT ops, bytes FROM totals"},
       {&last_, "SELECT max(stored_at) FROM op"},
-      {&by_stored_, by_stored.c_str()},
+      {&by_stored_, select_by_stored(version_)},
       {&count_since_, "SELECT count(*) FROM (SELECT 1 FROM op WHERE stored_at>=?1 LIMIT ?2)"},
       {&slice_count_, "SELECT max(slice) FROM slice_hash WHERE arc_start=?1 AND arc_end=?2"},
       {&slice_, "SELECT hash FROM slice_hash WHERE arc_start=?1 AND arc_end=?2 AND slice=?3"},
@@ -222,13 +243,7 @@ Result<void> OpReader::prepare() {
       {&user_version_, "PRAGMA user_version"},
       {&place_, "SELECT at, bytes FROM op_place WHERE stored_at=?1"},
   };
-  for (const auto& [statement, sql] : all) {
-    if (statement == &place_ && !has_large(version_)) continue;
-    auto prepared = connection_.prepare(sql);
-    if (!prepared) return prepared.error();
-    *statement = std::move(*prepared);
-  }
-  return {};
+  for (const auto& [statement, sql] : all) *statement = connection_.later(sql);
 }
 
 /// A file of version 1 is converted while it is read, and one of version 2 gets its first large op.
@@ -245,10 +260,9 @@ Result<void> OpReader::follow_version() {
     return make_error(Errc::unsupported,
                       connection_.path() + ": another program has made it version " + std::to_string(version));
   }
-  const int before = std::exchange(version_, version);
-  auto ok = prepare();
-  if (!ok) version_ = before;
-  return ok;
+  version_ = version;
+  prepare();
+  return {};
 }
 
 Error OpReader::damaged(const char* table) const {

@@ -33,7 +33,8 @@ using sqlite::StoringCall;
 using sqlite::Suspect;
 using sqlite::Worker;
 
-/// After this time without a write, the WAL is emptied and the pending table compacted.
+/// After this time without a write, the WAL is emptied, the pending table compacted, and memory given back; after this
+/// time without a read, that of the reader.
 constexpr auto kIdle = std::chrono::milliseconds(500);
 /// After this many failed repairs no more are tried until the store is opened again: a peer that asks for an op that
 /// can neither be read nor dropped must not cause a transaction each time.
@@ -77,7 +78,7 @@ class SqliteOpStore final : public OpStore, private StorePool::Member {
       write_worker_ = environment.make_worker(sqlite::Duty::write, [this](bool idle) { return write_turn(idle); });
       write_thread_ = write_worker_.get();
     }
-    read_worker_ = environment.make_worker(sqlite::Duty::read, [this](bool) { return read_turn(); });
+    read_worker_ = environment.make_worker(sqlite::Duty::read, [this](bool idle) { return read_turn(idle); });
     read_thread_ = read_worker_.get();
     if (place_) place_->release(kOpens);
   }
@@ -574,6 +575,7 @@ class SqliteOpStore final : public OpStore, private StorePool::Member {
     if (writer().wants_sums_written(true)) write_sums();
     tidying_ = false;
     idle_work_ = !writer().truncate_wal();
+    writer().rest();
     if (!idle_work_) return when_idle();
     idle_ = std::min(idle_ * 2, kMaxIdle);
     return {Worker::Wait::wake_or_idle, idle_};
@@ -757,15 +759,19 @@ class SqliteOpStore final : public OpStore, private StorePool::Member {
     return false;
   }
 
-  Worker::Pause read_turn() {
+  Worker::Pause read_turn(bool idle) {
     std::unique_lock lock(reads_.mutex);
     if (reads_.stopping) {
       lock.unlock();
       if (place_) place_->forget(kReads);
       return Worker::Wait::end;
     }
-    if (reads_.calls.empty()) return Worker::Wait::wake;
+    if (reads_.calls.empty()) {
+      lock.unlock();
+      return rest_after_reads(idle);
+    }
     lock.unlock();
+    has_read_ = true;
     if (reads_in_a_row_ == 0) {
       if (!take_up(kReads)) return Worker::Wait::wake;
       if (auto ok = open_files(); !ok) {
@@ -787,6 +793,16 @@ class SqliteOpStore final : public OpStore, private StorePool::Member {
       put_down(kReads, true);
     }
     return Worker::Wait::nothing;
+  }
+
+  /// A while after the last read its memory is given back.
+  Worker::Pause rest_after_reads(bool idle) {
+    if (!has_read_) return Worker::Wait::wake;
+    if (!idle) return {Worker::Wait::wake_or_idle, kIdle};
+    has_read_ = false;
+    const std::lock_guard lock(files_mutex_);  // nobody closes them meanwhile
+    if (is_open_) reader().rest();
+    return Worker::Wait::wake;
   }
 
   void run_read(CallPtr<OpReader> call) {
@@ -854,6 +870,7 @@ class SqliteOpStore final : public OpStore, private StorePool::Member {
   std::atomic<std::uint64_t> failed_repairs_ = 0;
   // For the reader's turns:
   std::size_t reads_in_a_row_ = 0;  ///< for which the files have been taken up
+  bool has_read_ = false;           ///< since it has rested
   // For the writer's turns:
   bool cut_short_ = false;              ///< the pause, so that the files can be closed
   const sqlite::SumsRules sums_rules_;  ///< when there is a row

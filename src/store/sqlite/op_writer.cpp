@@ -13,7 +13,6 @@ namespace {
 // Figures: docs/store-format.md, "Pragmas".
 constexpr const char* kPragmas =
     "PRAGMA synchronous=FULL;"
-    "PRAGMA cache_size=-16384;"
     "PRAGMA wal_autocheckpoint=0;"
     "PRAGMA secure_delete=OFF;"
     "PRAGMA temp_store=MEMORY;";
@@ -35,10 +34,24 @@ constexpr std::uint64_t kRunsWalBytes = 8U << 20;
 /// again then takes room twice, until it is compacted.
 constexpr std::size_t kMostRequestsKnown = 1U << 20U;
 
-/// The cache from kManyOps on: every op hits another leaf of op_by_loc, and the leaves of fewer ops fit into the
-/// initial cache. Not from the start, because large ops would fill it with pages that nobody needs again.
-constexpr const char* kLargeCache = "PRAGMA cache_size=-65536";
+/// From so many ops on version 1 has the large cache: every op hits another leaf of op_by_loc, and the leaves of fewer
+/// ops fit into the usual one. Not from the start, because large ops would fill it with pages that nobody needs again.
 constexpr std::uint64_t kManyOps = 65'536;
+
+/// For files without runs, and with them.
+const char* select_data_at(int version) {
+  static const std::string kTexts[] = {
+      std::string("SELECT ") + data_column(kTablesFormat.version) + " FROM op WHERE stored_at=?1",
+      std::string("SELECT ") + data_column(kRunsFormat.version) + " FROM op WHERE stored_at=?1",
+      std::string("SELECT ") + data_column(kLargeFormat.version) + " FROM op WHERE stored_at=?1"};
+  return kTexts[has_large(version) ? 2 : has_runs(version) ? 1 : 0].c_str();
+}
+/// Bytes that are not in the row, whether there is one or not.
+const char* select_stray_data(int version) {
+  return has_large(version) ? "SELECT data FROM op_data WHERE stored_at=?1"
+                              " UNION ALL SELECT k2_large(at, bytes) FROM op_place WHERE stored_at=?1"
+                            : "SELECT data FROM op_data WHERE stored_at=?1";
+}
 
 int on_wal_commit(void* frames, sqlite3* /*db*/, const char* /*name*/, int count) {
   *static_cast<int*>(frames) = count;
@@ -54,7 +67,7 @@ OpWriter::OpWriter() : wal_frames_(std::make_unique<int>(0)) {}
 Result<OpWriter> OpWriter::open(const std::string& path, const OpFileOptions& options) {
   OpWriter out;
   const std::uint64_t max_database_bytes = options.max_database_bytes;
-  out.vfs_ = std::make_unique<GatherVfs>(options.vfs);
+  out.vfs_ = options.vfs ? options.vfs : std::make_shared<GatherVfs>(nullptr);
   auto connection = Connection::open(path, Connection::Mode::write, out.vfs_->name());
   if (!connection) return connection.error();
   out.connection_ = std::move(*connection);
@@ -98,7 +111,7 @@ Result<OpWriter> OpWriter::open(const std::string& path, const OpFileOptions& op
   if (!bytes) return bytes.error();
   if (*ops < 0 || *bytes < 0) return make_error(Errc::corrupt, path + ": damaged row in table totals");
   out.now_.totals = {static_cast<std::uint64_t>(*ops), static_cast<std::uint64_t>(*bytes)};
-  out.fit_cache();
+  out.before_ = out.now_;
   const auto any_pending = c.number("SELECT EXISTS(SELECT 1 FROM pending)");
   if (!any_pending) return any_pending.error();
   if (*any_pending != 0) out.compacting_after_ = 0;  // unknown how much of it is stored by now
@@ -111,6 +124,7 @@ Result<OpWriter> OpWriter::open(const std::string& path, const OpFileOptions& op
     return make_error(Errc::corrupt, path + ": damaged row in table pending");
   }
   out.now_.last_pending_row = *last_row;
+  out.connection_.let_pages_go();
   return out;
 }
 
@@ -119,18 +133,15 @@ Result<void> OpWriter::take_version(int version) {
   version_ = version;
   is_stale_ = true;
   least_frames_ = has_runs(version_) ? short_frames_ : most_frames_;
-  if (large_cache_ && !has_tables()) large_cache_ = !connection_.run("PRAGMA cache_size=-16384").has_value();
   auto ok = prepare_index();
-  if (ok) ok = prepare();
+  if (ok) prepare();
   if (ok) is_stale_ = false;
   return ok;
 }
 
 Result<void> OpWriter::prepare_index() {
   if (has_runs(version_) && !runs_) {
-    auto runs = RunsIndex::make(connection_, policy_, true, shared_);
-    if (!runs) return runs.error();
-    runs_ = std::move(*runs);
+    runs_ = RunsIndex::make(connection_, policy_, true, shared_);
     runs_->make_beside(has_tables());
     if (auto ok = load_index(); !ok) {
       runs_.reset();
@@ -142,17 +153,12 @@ Result<void> OpWriter::prepare_index() {
     tables_.reset();
     return {};
   }
-  auto tables = make_table_index(connection_, policy_);
-  if (!tables) return tables.error();
-  tables_ = std::move(*tables);
+  tables_ = make_table_index(connection_, policy_);
   index_ = tables_.get();
   return {};
 }
 
-Result<void> OpWriter::prepare() {
-  const std::string data_at = std::string("SELECT ") + data_column(version_) + " FROM op WHERE stored_at=?1";
-  std::string stray = "SELECT data FROM op_data WHERE stored_at=?1";
-  if (has_large(version_)) stray += " UNION ALL SELECT k2_large(at, bytes) FROM op_place WHERE stored_at=?1";
+void OpWriter::prepare() {
   const std::pair<Statement*, const char*> all[] = {
       {&insert_op_, runs_ == nullptr
                         ? "INSERT INTO op(stored_at, loc, id, created_at, size) VALUES(?1,?2,?3,?4,?5)"
@@ -172,8 +178,8 @@ Result<void> OpWriter::prepare() {
       {&update_pending_, "UPDATE pending SET ids=?2 WHERE seq=?1"},
       {&remove_pending_row_, "DELETE FROM pending WHERE seq=?1"},
       {&op_at_, "SELECT loc, id, created_at, size FROM op WHERE stored_at=?1"},
-      {&data_at_, data_at.c_str()},
-      {&stray_data_, stray.c_str()},
+      {&data_at_, select_data_at(version_)},
+      {&stray_data_, select_stray_data(version_)},
       {&remove_op_, "DELETE FROM op WHERE stored_at=?1"},
       {&remove_data_, "DELETE FROM op_data WHERE stored_at=?1"},
       {&set_entry_, "UPDATE op SET loc=?2, created_at=?3, size=?4 WHERE stored_at=?1"},
@@ -193,13 +199,7 @@ Result<void> OpWriter::prepare() {
       {&remove_place_, "DELETE FROM op_place WHERE stored_at=?1"},
       {&move_place_, "UPDATE op_place SET stored_at=?2 WHERE stored_at=?1"},
   };
-  for (const auto& [statement, sql] : all) {
-    if (!has_large(version_) && std::string_view(sql).find("op_place") != std::string_view::npos) continue;
-    auto prepared = connection_.prepare(sql);
-    if (!prepared) return prepared.error();
-    *statement = std::move(*prepared);
-  }
-  return {};
+  for (const auto& [statement, sql] : all) *statement = connection_.later(sql);
 }
 
 /// Reads what the runs have in memory. Where they cannot be read they are started anew: the rows have all of it.
@@ -264,6 +264,10 @@ Result<void> OpWriter::begin() {
     if (auto ok = take_version(version_); !ok) return ok;
   }
   auto ok = finish(begin_);
+  if (ok && uses_ <= kFewUses) {
+    ++uses_;
+    fit_cache();
+  }
   if (!ok || runs_ == nullptr) return ok;
   // Also if only a merge has met the damage, which is then rolled back, and loaded again without a look at its blocks.
   const bool was_damaged = runs_->is_damaged();
@@ -281,8 +285,22 @@ Result<void> OpWriter::begin() {
 }
 
 void OpWriter::fit_cache() {
-  if (large_cache_ || !has_tables() || now_.totals.ops < kManyOps) return;
-  large_cache_ = connection_.run(kLargeCache).has_value();
+  using Cache = Connection::Cache;
+  const bool is_used = uses_ > kFewUses || now_.totals.ops - before_.totals.ops > kFewUses;
+  auto wanted = cache_;
+  if (is_used || cache_ != Cache::small)
+    wanted = has_tables() && now_.totals.ops >= kManyOps ? Cache::large : Cache::usual;
+  if (wanted != cache_ && connection_.set_cache(wanted)) cache_ = wanted;
+}
+
+void OpWriter::rest() {
+  uses_ = 0;
+  cache_ = Connection::Cache::small;
+  prepare();
+  for (OpIndex* index : {tables_.get(), static_cast<OpIndex*>(runs_.get())}) {
+    if (index != nullptr) index->let_go();
+  }
+  connection_.let_pages_go();
 }
 
 Result<void> OpWriter::commit() {

@@ -10,7 +10,7 @@ namespace kitsune2::sqlite {
 /// Finds out what rows name, and cuts off the rest.
 Result<void> OpWriter::open_large(const OpFileOptions& options) {
   least_large_bytes_ = options.least_large_bytes;
-  large_ = std::make_unique<SegmentFile>(connection_.path(), options.vfs);
+  large_ = std::make_unique<SegmentFile>(connection_.path(), GatherVfs::below(vfs_->name()));
   if (auto ok = add_large_function(connection_, *large_); !ok) return ok;
   if (!has_large(version_)) return {};
   // The last one by place, and also the last one by time: the index may be damaged, and what is cut off is lost.

@@ -9,6 +9,7 @@
 #include "store/memory/peer_table.hpp"
 #include "store/sqlite/db.hpp"
 #include "store/sqlite/environment.hpp"
+#include "store/sqlite/file_lock.hpp"
 #include "store/sqlite/store_pool.hpp"
 
 namespace kitsune2 {
@@ -178,14 +179,13 @@ class PeerDb final : public std::enable_shared_from_this<PeerDb>, private sqlite
     // NORMAL: no sync with each commit. What a power failure takes, bootstrap and gossip bring again; and the strand
     // does not wait for the disk.
     static const std::string pragmas =
-        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-4096;"
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
         "PRAGMA journal_size_limit=4194304; PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=" +
         std::to_string(kMostWalPages);
     if (auto ok = connection_.run(pragmas.c_str()); !ok) return ok;
-    statements_.emplace();
-    auto ok = prepare(*statements_);
-    if (!ok) statements_.reset();
-    return ok;
+    connection_.let_pages_go();
+    prepare(statements_.emplace());
+    return {};
   }
 
   /// In use.
@@ -237,7 +237,7 @@ class PeerDb final : public std::enable_shared_from_this<PeerDb>, private sqlite
   struct Statements {
     Statement put_agent, remove_agent, expire_agents, expire_notes, put_note, remove_note;
   };
-  Result<void> prepare(Statements& statements) {
+  void prepare(Statements& statements) const {
     const std::pair<Statement*, const char*> all[] = {
         {&statements.put_agent, "INSERT OR REPLACE INTO agent(agent, expires_at, json) VALUES(?1,?2,?3)"},
         {&statements.remove_agent, "DELETE FROM agent WHERE agent=?1"},
@@ -246,12 +246,7 @@ class PeerDb final : public std::enable_shared_from_this<PeerDb>, private sqlite
         {&statements.put_note, "INSERT OR REPLACE INTO note(key, url, value, expires_at) VALUES(?1,?2,?3,?4)"},
         {&statements.remove_note, "DELETE FROM note WHERE key=?1 AND url=?2"},
     };
-    for (const auto& [statement, sql] : all) {
-      auto prepared = connection_.prepare(sql);
-      if (!prepared) return prepared.error();
-      *statement = std::move(*prepared);
-    }
-    return {};
+    for (const auto& [statement, sql] : all) *statement = connection_.later(sql);
   }
 
   Result<void> bind_to(const SpaceId& space) {

@@ -20,16 +20,12 @@ constexpr std::size_t kMostCopies = 4;
 
 // ---------------------------------------------------------------- TableSlots
 
-Result<void> TableSlots::prepare(Connection& connection, bool may_write) {
-  auto read = connection.prepare("SELECT data FROM slot WHERE n=?1");
-  if (!read) return read.error();
-  read_ = std::move(*read);
-  if (!may_write) return {};
-  auto write =
-      connection.prepare("INSERT INTO slot(n, data) VALUES(?1,?2) ON CONFLICT(n) DO UPDATE SET data=excluded.data");
-  if (!write) return write.error();
-  write_ = std::move(*write);
-  return {};
+TableSlots::TableSlots(const Connection& connection)
+    : db_(connection.handle()),
+      path_(connection.path()),
+      read_(connection.later("SELECT data FROM slot WHERE n=?1")),
+      write_(
+          connection.later("INSERT INTO slot(n, data) VALUES(?1,?2) ON CONFLICT(n) DO UPDATE SET data=excluded.data")) {
 }
 
 Result<void> TableSlots::read(std::uint64_t slot, std::span<std::uint8_t> out) {
@@ -63,15 +59,14 @@ IdInRun::IdInRun(ByteView id) : id_(id) {
 
 // ----------------------------------------------------------------- RunsIndex
 
-Result<std::unique_ptr<RunsIndex>> RunsIndex::make(Connection& connection, const OpPolicy* policy, bool may_write,
-                                                   const RunsShared& shared) {
+std::unique_ptr<RunsIndex> RunsIndex::make(const Connection& connection, const OpPolicy* policy, bool may_write,
+                                           const RunsShared& shared) {
   std::unique_ptr<RunsIndex> out(new RunsIndex(connection, policy, shared));
-  if (auto ok = out->prepare(connection, may_write); !ok) return ok.error();
+  out->prepare(connection, may_write);
   return out;
 }
 
-Result<void> RunsIndex::prepare(Connection& connection, bool may_write) {
-  if (auto ok = slots_.prepare(connection, may_write); !ok) return ok;
+void RunsIndex::prepare(const Connection& connection, bool may_write) {
   const std::pair<Statement*, const char*> reading[] = {
       {&version_, "PRAGMA data_version"},
       {&manifest_, "SELECT data FROM manifest"},
@@ -100,16 +95,23 @@ Result<void> RunsIndex::prepare(Connection& connection, bool may_write) {
       {&put_dropped_, "INSERT INTO dropped(stored_at) VALUES(?1)"},
       {&remove_slots_, "DELETE FROM slot"},
   };
-  const auto prepare_all = [&](const auto& all) -> Result<void> {
-    for (const auto& [statement, sql] : all) {
-      auto prepared = connection.prepare(sql);
-      if (!prepared) return prepared.error();
-      *statement = std::move(*prepared);
-    }
-    return {};
-  };
-  if (auto ok = prepare_all(reading); !ok) return ok;
-  return may_write ? prepare_all(writing) : Result<void>();
+  for (const auto& [statement, sql] : reading) *statement = connection.later(sql);
+  if (!may_write) return;
+  for (const auto& [statement, sql] : writing) *statement = connection.later(sql);
+}
+
+void TableSlots::let_go() {
+  read_.let_go();
+  write_.let_go();
+}
+
+void RunsIndex::let_go() {
+  slots_.let_go();
+  for (Statement* statement : {&version_, &manifest_, &slot_end_, &dropped_, &rows_, &id_at_, &rows_of_id_,
+                               &rows_by_time_, &count_rows_in_time_, &rows_by_place_, &ids_of_rows_, &random_,
+                               &any_row_, &all_rows_, &put_manifest_, &put_dropped_, &remove_slots_}) {
+    statement->let_go();
+  }
 }
 
 Error RunsIndex::failed(Error error) {

@@ -13,10 +13,10 @@ namespace kitsune2::sqlite {
 /// The slots of runs as rows of a table.
 class TableSlots final : public runs::BlockFile {
  public:
-  explicit TableSlots(const Connection& connection) : db_(connection.handle()), path_(connection.path()) {}
-  Result<void> prepare(Connection& connection, bool may_write);
+  explicit TableSlots(const Connection& connection);
   Result<void> read(std::uint64_t slot, std::span<std::uint8_t> out) override;
   Result<void> write(std::uint64_t slot, ByteView block) override;
+  void let_go();
 
  private:
   sqlite3* db_;
@@ -57,8 +57,8 @@ struct RunsShared {
 ///  X4  Whoever writes calls `begin` first in a transaction and `step` last, and then `committed` or `roll_back`.
 class RunsIndex final : public OpIndex {
  public:
-  static Result<std::unique_ptr<RunsIndex>> make(Connection& connection, const OpPolicy* policy, bool may_write,
-                                                 const RunsShared& shared = {});
+  static std::unique_ptr<RunsIndex> make(const Connection& connection, const OpPolicy* policy, bool may_write,
+                                         const RunsShared& shared = {});
 
   Result<void> refresh() override;
   Result<void> expect(const std::vector<OpId>& op_ids) override;
@@ -71,6 +71,7 @@ class RunsIndex final : public OpIndex {
   Result<void> by_place(const PlaceQuery& query, const Row& row) override;
   Result<bool> has_in_time(const IndexedOp& op) override;
   bool is_damaged() const override { return damaged_; }
+  void let_go() override;
   using OpIndex::error;
   /// The runs have all ops up to this time of storing.
   std::int64_t covered() const { return index_.manifest().covered; }
@@ -126,7 +127,7 @@ class RunsIndex final : public OpIndex {
         shelf_(shared.shelf),
         slots_(connection),
         index_(slots_, rules_, shared.blocks, shelf_) {}
-  Result<void> prepare(Connection& connection, bool may_write);
+  void prepare(const Connection& connection, bool may_write);
   Result<runs::Manifest> read_manifest();
   Result<void> read_dropped();
   Result<void> read_rows();

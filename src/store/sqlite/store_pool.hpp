@@ -100,10 +100,11 @@ constexpr std::size_t descriptors_for_peer_stores(std::size_t soft) {
   return std::clamp(soft / 8, kLeastForPeerStores, kMostForPeerStores);
 }
 
-/// What an open store has: database and WAL of each of two connections, shared memory, lock.
-inline constexpr std::size_t kOpStoreDescriptors = 6;
-/// Database, WAL, shared memory, lock.
-inline constexpr std::size_t kPeerStoreDescriptors = 4;
+/// What an open store has: database, WAL, shared memory. Its two connections share them (GatherVfs), and its lock takes
+/// none (FileLock).
+inline constexpr std::size_t kOpStoreDescriptors = 3;
+/// The same, of one connection.
+inline constexpr std::size_t kPeerStoreDescriptors = 3;
 
 /// The soft limit of descriptors of this process.
 std::size_t soft_limit();

@@ -8,9 +8,7 @@ namespace {
 
 class TableIndex final : public OpIndex {
  public:
-  TableIndex(const Connection& connection, const OpPolicy* policy) : OpIndex(connection, policy) {}
-
-  Result<void> prepare(Connection& connection) {
+  TableIndex(const Connection& connection, const OpPolicy* policy) : OpIndex(connection, policy) {
     const std::pair<Statement*, const char*> all[] = {
         {&find_, "SELECT stored_at, created_at, size FROM op INDEXED BY op_by_loc WHERE loc=?1 AND id=?2"},
         {&by_time_,
@@ -25,14 +23,12 @@ class TableIndex final : public OpIndex {
         {&in_time_,
          "SELECT loc=?3 AND id=?4 AND size=?5 FROM op INDEXED BY op_by_time WHERE created_at=?1 AND stored_at=?2"},
     };
-    for (const auto& [statement, sql] : all) {
-      auto prepared = connection.prepare(sql);
-      if (!prepared) return prepared.error();
-      *statement = std::move(*prepared);
-    }
-    return {};
+    for (const auto& [statement, sql] : all) *statement = connection.later(sql);
   }
 
+  void let_go() override {
+    for (Statement* statement : {&find_, &by_time_, &count_in_time_, &by_place_, &in_time_}) statement->let_go();
+  }
   Result<void> refresh() override { return {}; }
 
   Result<std::optional<Found>> find(ByteView op_id) override {
@@ -95,10 +91,8 @@ class TableIndex final : public OpIndex {
 
 }  // namespace
 
-Result<std::unique_ptr<OpIndex>> make_table_index(Connection& connection, const OpPolicy* policy) {
-  auto out = std::make_unique<TableIndex>(connection, policy);
-  if (auto ok = out->prepare(connection); !ok) return ok.error();
-  return std::unique_ptr<OpIndex>(std::move(out));
+std::unique_ptr<OpIndex> make_table_index(const Connection& connection, const OpPolicy* policy) {
+  return std::make_unique<TableIndex>(connection, policy);
 }
 
 }  // namespace kitsune2::sqlite

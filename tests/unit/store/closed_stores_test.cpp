@@ -8,6 +8,7 @@
 
 #include "kitsune2/peer_store.hpp"
 #include "sqlite_store_fixture.hpp"
+#include "store/sqlite/file_lock.hpp"
 #include "store/sqlite/store_pool.hpp"
 
 namespace kitsune2::testing {
