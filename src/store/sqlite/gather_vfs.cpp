@@ -238,6 +238,7 @@ GatherVfs::GatherVfs(const char* parent) : files_(std::make_shared<Files>()) {
   files_->above.given = parent;
   files_->above.parent = sqlite3_vfs_find(parent);
   if (files_->above.parent == nullptr) return;
+  files_->above.files.set_sharing(SharedFiles::can_share(*files_->above.parent));
   fill(files_->vfs, name(), files_->above);
   sqlite3_vfs_register(&files_->vfs, 0);
 }

@@ -146,18 +146,25 @@ int SharedFile::unmap_index(ViewLocks::View view, int remove) {
 
 // ------------------------------------------------------------- SharedFiles
 
+bool SharedFiles::can_share(sqlite3_vfs& parent) {
+  // One that has no system calls to be asked for is the simulator's, whose files have no position.
+  if (parent.iVersion < 3 || parent.xGetSystemCall == nullptr) return true;
+  const auto has = [&](const char* call) { return parent.xGetSystemCall(&parent, call) != nullptr; };
+  return (has("pread") || has("pread64")) && (has("pwrite") || has("pwrite64"));
+}
+
 std::shared_ptr<SharedFile> SharedFiles::open(sqlite3_vfs* parent, const char* path, int flags, int& error,
                                               int (*prepare)(sqlite3_file* real)) {
   const std::lock_guard lock(mutex_);
   const std::pair<std::string, int> key(path, flags);
-  if (const auto it = files_.find(key); it != files_.end()) {
+  if (const auto it = files_.find(key); shares_ && it != files_.end()) {
     error = SQLITE_OK;
     if (auto file = it->second.lock()) return file;
   }
   auto file = SharedFile::open(parent, path, flags, error);
   if (file && prepare != nullptr) error = prepare(file->real());
   if (!file || error != SQLITE_OK) return nullptr;
-  files_[key] = file;
+  if (shares_) files_[key] = file;
   return file;
 }
 

@@ -77,6 +77,12 @@ class SharedFile {
 /// The files that are open in the VFS below, by path. *Thread rule*: any thread.
 class SharedFiles {
  public:
+  /// Whether connections may have one open file of this VFS. *Rationale*: SQLite's own, built for a system without
+  /// `pread` and `pwrite`, moves the position that all of them would have.
+  static bool can_share(sqlite3_vfs& parent);
+  /// False: each has a file of its own, as without views.
+  void set_sharing(bool shares) { shares_ = shares; }
+
   /// One that is open with the same flags is shared. `prepare` gets one that was not, before anybody else does, and it
   /// is not opened if that fails. Null: see `error`.
   std::shared_ptr<SharedFile> open(sqlite3_vfs* parent, const char* path, int flags, int& error,
@@ -85,6 +91,7 @@ class SharedFiles {
   int close(std::shared_ptr<SharedFile> file);
 
  private:
+  bool shares_ = true;
   std::mutex mutex_;
   std::map<std::pair<std::string, int>, std::weak_ptr<SharedFile>> files_;
 };

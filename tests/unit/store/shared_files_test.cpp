@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 
 #include "sqlite_store_fixture.hpp"
@@ -52,6 +53,31 @@ TEST_P(SharedFilesTest, AStoreInUseHasThreeDescriptors) {
   const auto store = open().value();
   ASSERT_TRUE(w_.process(*store, payloads_of(make_ops(store->policy(), 1, 2))));
   EXPECT_EQ(descriptors_of(path_), sqlite::kOpStoreDescriptors);
+}
+
+/// SQLite's own files, built without pread, have one position for all that use them.
+TEST(SharedFiles, WithoutPositionedReadsEachConnectionHasItsOwn) {
+  const std::string path = ::testing::TempDir() + "k2-own-" + std::to_string(::getpid()) + ".db";
+  for (const bool has_pread : {true, false}) {
+    sqlite3_vfs plain = *sqlite3_vfs_find(nullptr);
+    plain.zName = "k2-plain";
+    plain.pNext = nullptr;
+    if (!has_pread) plain.xGetSystemCall = [](sqlite3_vfs*, const char*) { return sqlite3_syscall_ptr{}; };
+    ASSERT_EQ(sqlite3_vfs_register(&plain, 0), SQLITE_OK);
+    {
+      std::ofstream(path).flush();
+      const sqlite::GatherVfs vfs("k2-plain");
+      auto writer = Connection::open(path, Connection::Mode::write, vfs.name()).value();
+      ASSERT_TRUE(writer.run("PRAGMA journal_mode=WAL; CREATE TABLE t(a); INSERT INTO t VALUES(7)"));
+      auto reader = Connection::open(path, Connection::Mode::read, vfs.name()).value();
+      EXPECT_EQ(reader.number("SELECT a FROM t").value(), 7);
+      ASSERT_TRUE(writer.run("INSERT INTO t VALUES(8)"));
+      EXPECT_EQ(reader.number("SELECT max(a) FROM t").value(), 8);
+      EXPECT_EQ(descriptors_of(path), has_pread ? 3U : 5U);
+    }
+    sqlite3_vfs_unregister(&plain);
+    std::filesystem::remove(path);
+  }
 }
 
 /// As `sqlite3 space.db ".backup copy.db"` beside a running node, while it writes.
