@@ -11,7 +11,7 @@ namespace kitsune2::sqlite {
 // -------------------------------------------------------------- SharedFile
 
 std::shared_ptr<SharedFile> SharedFile::open(sqlite3_vfs* parent, const char* path, int flags, int& error) {
-  const std::shared_ptr<SharedFile> out(new SharedFile);
+  std::shared_ptr<SharedFile> out(new SharedFile);
   // SQLite's VFS looks for parameters behind a name, and before it.
   const std::string_view given(path);
   const bool is_wal = (flags & SQLITE_OPEN_WAL) != 0 && given.ends_with("-wal");
